@@ -1,0 +1,37 @@
+"""jarvis-embed: a person's own message history as a fast, private vector space."""
+
+from . import sources
+from .errors import JarvisEmbedError
+from .library import IngestReport, Library
+from .messages import Conversation, Message, Pair, Segment, Thread, Turn
+from .models.encoder import Encoder, load_encoder
+from .pipeline import Label, Reply, Suggestion, Timing, suggest
+from .spaces.build import BuildReport, build
+from .spaces.space import Match, Space
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BuildReport",
+    "Conversation",
+    "Encoder",
+    "IngestReport",
+    "JarvisEmbedError",
+    "Label",
+    "Library",
+    "Match",
+    "Message",
+    "Pair",
+    "Reply",
+    "Segment",
+    "Space",
+    "Suggestion",
+    "Thread",
+    "Timing",
+    "Turn",
+    "__version__",
+    "build",
+    "load_encoder",
+    "sources",
+    "suggest",
+]

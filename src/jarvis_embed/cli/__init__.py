@@ -1,0 +1,48 @@
+"""The command ``jarvis-embed``. Exit codes: 0 done, 1 it could not be done, 2 the command was not understood."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+import typer
+
+from ..errors import JarvisEmbedError
+from . import ask, demo, history, models
+from .output import err
+
+app = typer.Typer(
+    name="jarvis-embed",
+    help="Turn your own message history into a fast, private vector space, and find how you answered before.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo.demo)
+app.command()(history.ingest)
+app.add_typer(models.app, name="models")
+app.command()(history.build)
+app.command()(history.use)
+app.command()(history.rollback)
+app.command()(ask.suggest)
+app.command()(ask.search)
+app.command()(history.purge)
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line and exit code 1."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        app()
+    except JarvisEmbedError as error:
+        if "--json" in sys.argv:
+            described = {"error": type(error).__name__, "problem": error.problem, "next_step": error.next_step}
+            typer.echo(json.dumps(described, ensure_ascii=False))
+        else:
+            err.print(f"[bold red]error:[/] {error}", soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("stopped; the same command goes on where it was")
+        sys.exit(1)

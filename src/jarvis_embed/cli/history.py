@@ -1,0 +1,125 @@
+"""Commands that change what is stored: ingest, build, use, rollback, purge."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from ..config import Precision, load_settings
+from ..home import home_folder
+from ..library import Library
+from ..models.encoder import load_encoder
+from ..purge import purge_all
+from ..sources import open_source
+from ..spaces.build import build as build_space
+from ..spaces.switch import undo_switch, use_model
+from .output import HomeOption, JsonOption, count, out, print_json, progress_bar
+
+
+def ingest(
+    source: Annotated[str, typer.Argument(help="A .jsonl file of messages, or the name chitchat (the demo corpus).")],
+    kind: Annotated[str | None, typer.Option("--as", help="Kind of the source, if its name does not tell.")] = None,
+    me: Annotated[str | None, typer.Option(help="Sender who is the owner: only their replies count then.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Part of chitchat: train, validation, sealed or all.", show_default="train")
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a message history into the library. Again: only what changed is written."""
+    start = time.perf_counter()
+    reader = open_source(source, kind=kind, me=me, split=split)
+    with progress_bar(hidden=as_json) as show, Library.open(home) as library:
+        report = library.ingest(reader, lambda done, total: show("ingest", done, total))
+        counts = library.counts()
+    if as_json:
+        print_json({"report": report, "library": counts})
+        return
+    out.print(
+        f"{count(report.read, 'message')} in {count(report.conversations, 'conversation')} read "
+        f"in {time.perf_counter() - start:.1f} s: "
+        f"{report.new:,} new, {report.changed:,} changed, {report.removed:,} removed"
+    )
+    for cause, number in sorted(report.unreadable.items()):
+        out.print(f"  left out: {number:,} ({cause})")
+    out.print(f"The library holds {count(counts.messages, 'message')} and {count(counts.pairs, 'pair')}.")
+    out.print("Next: jarvis-embed build")
+
+
+def build(
+    model: Annotated[
+        str | None, typer.Argument(help="Model to build the space of.", show_default="the one in use")
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Arithmetic of the encoder.", show_default="settings")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Cores to use.", show_default="all")] = None,
+    force: Annotated[bool, typer.Option(help="Build also if nothing has changed, and embed all anew.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Embed what is new, index it, check it, and switch to it. Killed, it goes on where it stopped."""
+    start = time.perf_counter()
+    root = home_folder(home)
+    encoder = load_encoder(model, home=root, precision=precision, threads=threads)
+    with progress_bar(hidden=as_json) as show:
+        report = build_space(encoder, root, force=force, progress=show)
+    if as_json:
+        print_json(report)
+        return
+    if report.up_to_date:
+        out.print(f"The space of {report.model} is up to date (generation {report.generation}).")
+    else:
+        out.print(
+            f"Built generation {report.generation} of {report.model} ({encoder.precision}) "
+            f"in {time.perf_counter() - start:.1f} s: {count(report.pairs, 'pair')}, "
+            f"{count(report.triggers, 'trigger')} ({report.index} index), {report.embedded:,} texts embedded, "
+            f"{report.reused:,} reused."
+        )
+    if report.cut:
+        out.print(f"  {count(report.cut, 'text')} longer than {encoder.max_length} tokens: only the beginning is read.")
+    chosen = load_settings(root).model
+    out.print("Next: jarvis-embed suggest TEXT" if chosen == report.model else f"Next: jarvis-embed use {report.model}")
+
+
+def use(
+    model: Annotated[str, typer.Argument(help="Model that shall answer from now on.")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer with another model, if its space is whole and up to date."""
+    switch = use_model(model, home_folder(home))
+    if as_json:
+        print_json(switch)
+    else:
+        out.print(f"{switch.after} answers now; before, {switch.before} did. Undo: jarvis-embed rollback")
+
+
+def rollback(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Undo the last switch: of the model (use) or of the generation (build)."""
+    switch = undo_switch(home_folder(home))
+    if as_json:
+        print_json(switch)
+    else:
+        out.print(f"Back to {switch.what} {switch.after} (was {switch.before}).")
+
+
+def purge(
+    everything: Annotated[bool, typer.Option("--all", help="Delete everything that jarvis-embed stored.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete what was stored: library, spaces, compiled models, and our settings."""
+    if not everything:
+        raise typer.BadParameter("say what to delete: --all")
+    root = home_folder(home)
+    if not yes and not as_json:
+        typer.confirm(f"Delete all messages, spaces and settings of jarvis-embed under {root}?", abort=True)
+    removed = purge_all(root)
+    if as_json:
+        print_json({"removed": removed})
+    else:
+        out.print(f"Removed {', '.join(removed)}" if removed else f"There was nothing under {root}.", soft_wrap=True)

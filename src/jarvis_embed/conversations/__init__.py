@@ -1,0 +1,1 @@
+"""Pure functions over messages: turns and pairs."""

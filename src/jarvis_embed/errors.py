@@ -1,0 +1,118 @@
+"""Every error that jarvis-embed raises on purpose, as one tree.
+
+    JarvisEmbedError
+    ├── HomeError              the folder that holds everything
+    │   ├── HomeNotWritable
+    │   ├── HomeLocked         another process is building; names its pid
+    │   └── DiskFull
+    ├── ConfigError            config.json cannot be used as it is
+    ├── InputError             an argument or a text that cannot be used
+    ├── SourceError            a message source that cannot be read
+    ├── LibraryError           the library of messages
+    ├── ModelError
+    │   ├── UnknownModel       no such name
+    │   ├── WeightsMissing     a known model without weights on this machine
+    │   ├── WeightsDamaged     weights or tokenizer that cannot be read
+    │   ├── ModelUnsupported   a readable model that is not a BERT encoder of ours
+    │   └── DownloadFailed     the hub did not give what was asked for
+    └── SpaceError
+        ├── SpaceMissing       never built
+        ├── SpaceStale         built from messages that have changed since
+        ├── SpaceDamaged       a file is missing or its checksum is wrong
+        └── FingerprintMismatch  made by one model, about to be used with another
+
+An error is one sentence about what is wrong and one about what to do next. It names files, models and
+numbers; never the text of a message.
+"""
+
+from __future__ import annotations
+
+
+class JarvisEmbedError(Exception):
+    """Base of the tree.
+
+    Attributes:
+        problem: what is wrong, without a full stop.
+        next_step: what the user can do about it; empty where nothing can be done.
+    """
+
+    def __init__(self, problem: str, next_step: str = "") -> None:
+        super().__init__(f"{problem}. {next_step}" if next_step else problem)
+        self.problem = problem
+        self.next_step = next_step
+
+
+class HomeError(JarvisEmbedError):
+    """The home folder cannot be used."""
+
+
+class HomeNotWritable(HomeError):
+    """The home folder, or a file in it, may not be written by this user."""
+
+
+class HomeLocked(HomeError):
+    """Another process holds the lock of this space or library."""
+
+
+class DiskFull(HomeError):
+    """The disk had no room; what was there before is untouched."""
+
+
+class ConfigError(JarvisEmbedError):
+    """``config.json`` is broken, or from a newer version. It is never overwritten."""
+
+
+class InputError(JarvisEmbedError):
+    """An argument, option or text is not usable."""
+
+
+class SourceError(JarvisEmbedError):
+    """A source of messages is missing, unreadable, or of an unknown kind."""
+
+
+class LibraryError(JarvisEmbedError):
+    """The library is missing, damaged, or from a newer version."""
+
+
+class ModelError(JarvisEmbedError):
+    """A model cannot be used."""
+
+
+class UnknownModel(ModelError):
+    """The name is in no registry and is not a folder."""
+
+
+class WeightsMissing(ModelError):
+    """The model is known, but its weights are not on this machine."""
+
+
+class WeightsDamaged(ModelError):
+    """A file of the model is missing, truncated, or of the wrong shape."""
+
+
+class ModelUnsupported(ModelError):
+    """The folder holds a model that this package cannot run."""
+
+
+class DownloadFailed(ModelError):
+    """The hub could not be reached, or what it sent is not what was asked for."""
+
+
+class SpaceError(JarvisEmbedError):
+    """A space cannot be used."""
+
+
+class SpaceMissing(SpaceError):
+    """No generation of this space was ever built."""
+
+
+class SpaceStale(SpaceError):
+    """The library has changed since the space was built."""
+
+
+class SpaceDamaged(SpaceError):
+    """A file of the generation is missing or fails its checksum."""
+
+
+class FingerprintMismatch(SpaceError):
+    """Two artifacts were made by different models. Equal dimensions prove nothing."""

@@ -1,0 +1,108 @@
+"""Compiled encoders: the ONNX file of a model at one precision, made once and kept under the model's folder.
+
+A compiled file is used only if it was made from these very weights, with this precision, by this version of
+``graph`` and for this onnxruntime, and if its checksum is right; otherwise it is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from ..config import Precision
+from ..errors import HomeError
+from ..home import sha256_of, write_json, write_private
+from ..text import TEXT_VERSION
+from .store import model_home
+from .weights import ModelFolder, load_tensors
+
+GRAPH_VERSION: Final = 1
+"""Raise this when ``graph`` writes another file for the same weights."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Everything that changes a vector. Two encoders with one fingerprint give the same vectors.
+
+    Attributes:
+        weights, tokenizer: sha256 of the files, hexadecimal.
+        recipe: the precision and the version of its arithmetic.
+    """
+
+    weights: str
+    tokenizer: str
+    pooling: str
+    prompt: str
+    max_length: int
+    recipe: str
+    normalisation: str = "l2"
+    text_version: int = TEXT_VERSION
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits."""
+        stated = json.dumps(asdict(self), sort_keys=True).encode("utf-8")
+        return hashlib.blake2b(stated, digest_size=16).hexdigest()
+
+
+def identify(model: ModelFolder, precision: Precision) -> Identity:
+    """Read both large files of ``model`` and say what its vectors depend on."""
+    return Identity(
+        weights=sha256_of(model.weights_path),
+        tokenizer=sha256_of(model.tokenizer_path),
+        pooling=model.pooling,
+        prompt=model.prompt,
+        max_length=model.max_length,
+        recipe=f"{precision}/{GRAPH_VERSION}",
+    )
+
+
+def compiled_graph(model: ModelFolder, precision: Precision, identity: Identity, home: Path) -> bytes:
+    """Return the ONNX file of ``model``, from the cache or freshly made and put there.
+
+    A home that cannot be written costs the cache, not the answer.
+
+    Raises:
+        WeightsDamaged: the weights cannot be read.
+    """
+    import onnxruntime
+
+    folder = model_home(model.name, home) / "compiled" / precision
+    wanted = {"identity": asdict(identity), "config": asdict(model.config), "onnxruntime": onnxruntime.__version__}
+    cached = _read_cached(folder, wanted)
+    if cached is not None:
+        return cached
+    graph = _compile(model, precision)
+    try:
+        write_private(folder / "model.onnx", graph)
+        write_json(folder / "compiled.json", {**wanted, "sha256": hashlib.sha256(graph).hexdigest()})
+    except HomeError as error:
+        _log.warning("the compiled model is not kept: %s", error)
+    return graph
+
+
+def _read_cached(folder: Path, wanted: dict[str, object]) -> bytes | None:
+    """The cached file if it is what is wanted, whole and undamaged. The note is written last, so it vouches."""
+    try:
+        note = json.loads((folder / "compiled.json").read_text(encoding="utf-8"))
+        checksum = note.pop("sha256")
+        if note != wanted:
+            return None
+        graph = (folder / "model.onnx").read_bytes()
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+    return graph if hashlib.sha256(graph).hexdigest() == checksum else None
+
+
+def _compile(model: ModelFolder, precision: Precision) -> bytes:
+    from .graph import bert_graph  # onnx is needed here only, and is slow to import
+
+    if precision == "int8":
+        raise NotImplementedError
+    return bert_graph(model.config, load_tensors(model), model.pooling)

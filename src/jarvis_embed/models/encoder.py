@@ -1,0 +1,205 @@
+"""The encoder: texts in, unit vectors out, by onnxruntime and tokenizers; torch is never needed.
+
+A vector depends on its text alone: not on the batch it was in, nor on the order of the batch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..config import Precision, load_settings
+from ..errors import InputError, ModelError, WeightsDamaged
+from ..home import home_folder
+from ..text import normalise
+from .compiled import compiled_graph, identify
+from .store import find_model
+
+if TYPE_CHECKING:
+    import onnxruntime
+    import tokenizers
+
+Vectors = npt.NDArray[np.float32]
+
+TOKEN_BUDGET: Final = 1024
+"""Tokens in one batch, padding included: enough to fill the cores, few enough to stay in their caches."""
+
+
+class Encoder:
+    """One model at one precision, ready to embed. Safe to call from several threads at once.
+
+    Attributes:
+        name: registry name, name of an added or trained model, or the folder's name.
+        fingerprint: 32 hexadecimal digits; equal for two encoders only if all their vectors are equal.
+        dim: length of a vector.
+        max_length: tokens of a text that are read, the two special ones included; the rest is cut off.
+        precision: ``"fp32"`` or ``"int8"``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fingerprint: str,
+        precision: Precision,
+        prompt: str,
+        max_length: int,
+        tokenizer: tokenizers.Tokenizer,
+        session: onnxruntime.InferenceSession,
+    ) -> None:
+        self.name, self.fingerprint, self.precision, self.max_length = name, fingerprint, precision, max_length
+        self.dim = int(session.get_outputs()[0].shape[1])
+        self._prompt, self._tokenizer, self._session = prompt, tokenizer, session
+
+    def __repr__(self) -> str:
+        return f"Encoder({self.name!r}, {self.precision}, dim={self.dim}, fingerprint={self.fingerprint[:8]}…)"
+
+    def embed(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> Vectors:
+        """Embed each text; equal texts are computed once.
+
+        Args:
+            texts: any strings; what they hold besides text is normalised away (see ``text.normalise``).
+            progress: called with (done, total) after each batch.
+
+        Returns:
+            (n, dim) float32 in the order of ``texts``, each row of length 1; (0, dim) for no text.
+
+        Raises:
+            InputError: ``texts`` is a single string, or holds something that is none.
+        """
+        if isinstance(texts, str):
+            raise InputError("embed() takes a list of texts, and got one text", "Put it in a list: embed([text])")
+        if not all(isinstance(text, str) for text in texts):
+            raise InputError("embed() takes texts, and got something else among them", "Convert it to str first")
+        unique: dict[str, int] = {}
+        rows = [unique.setdefault(normalise(text), len(unique)) for text in texts]
+        if not rows:
+            return np.empty((0, self.dim), np.float32)
+        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch_fast([self._prompt + t for t in unique])]
+        vectors = np.empty((len(unique), self.dim), np.float32)
+        done = 0
+        for batch in batches([len(ids) for ids in tokens], TOKEN_BUDGET):
+            vectors[batch] = self._run([tokens[i] for i in batch])
+            done += len(batch)
+            if progress:
+                progress(done, len(unique))
+        return vectors if len(unique) == len(rows) else vectors[rows]
+
+    def embed_with_context(self, trigger: str, context: Sequence[str]) -> Vectors:
+        """Embed a trigger with the turns before it, oldest first; (dim,) float32.
+
+        A model that was not trained to read context embeds the trigger alone.
+        """
+        del context
+        vector: Vectors = self.embed([trigger])[0]
+        return vector
+
+    def embed_responses(self, texts: Sequence[str]) -> Vectors:
+        """Embed the reply side: equal to ``embed`` for a model without a projection of its own for replies."""
+        return self.embed(texts)
+
+    def is_cut(self, text: str) -> bool:
+        """Whether ``text`` has more than ``max_length`` tokens, so that its end is not read."""
+        if len(text) < self.max_length - 2:  # a token has at least one character
+            return False
+        return bool(self._tokenizer.encode(self._prompt + normalise(text)).overflowing)
+
+    def _run(self, tokens: Sequence[Sequence[int]]) -> Vectors:
+        """One batch through the graph: padded at the right with zeros, which the mask keeps out."""
+        longest = max(map(len, tokens))
+        ids = np.zeros((len(tokens), longest), np.int32)
+        mask = np.zeros_like(ids)
+        for row, of_text in enumerate(tokens):
+            ids[row, : len(of_text)] = of_text
+            mask[row, : len(of_text)] = 1
+        (vectors,) = self._session.run(None, {"input_ids": ids, "attention_mask": mask})
+        return vectors  # type: ignore[no-any-return]
+
+
+def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Group positions so that like lengths meet and no group, padded, holds more than ``budget`` tokens.
+
+    Longest first: then the most memory is asked for at once, at the beginning. A text longer than the budget is a
+    group of its own.
+    """
+    group: list[int] = []
+    longest = 0
+    for position in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        longest = longest or lengths[position]
+        if group and longest * (len(group) + 1) > budget:
+            yield group
+            group, longest = [], lengths[position]
+        group.append(position)
+    if group:
+        yield group
+
+
+def load_encoder(
+    model: str | os.PathLike[str] | None = None,
+    *,
+    home: str | os.PathLike[str] | None = None,
+    precision: Precision | None = None,
+    threads: int | None = None,
+) -> Encoder:
+    """Load a model: from its compiled file, or compiled first if there is none.
+
+    Args:
+        model: a name, or a folder in sentence-transformers layout; the model of the settings if None.
+        home: where compiled files and settings lie; ``JARVIS_HOME`` or ``~/.jarvis`` if None.
+        precision: ``"fp32"`` or ``"int8"``; that of the settings if None.
+        threads: cores for one call; all if None.
+
+    Raises:
+        UnknownModel, WeightsMissing, WeightsDamaged, ModelUnsupported: the model cannot be had; says what to do.
+    """
+    root = home_folder(home)
+    settings = load_settings(root)
+    found = find_model(model if model is not None else settings.model, root)
+    precision = precision or settings.precision
+    identity = identify(found, precision)
+    graph = compiled_graph(found, precision, identity, root)
+    return Encoder(
+        name=found.name,
+        fingerprint=identity.fingerprint,
+        precision=precision,
+        prompt=found.prompt,
+        max_length=found.max_length,
+        tokenizer=_load_tokenizer(found.tokenizer_path, found.max_length),
+        session=_session(graph, threads),
+    )
+
+
+def _load_tokenizer(path: Path, max_length: int) -> tokenizers.Tokenizer:
+    import tokenizers
+
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise WeightsDamaged(f"{path} is not a tokenizer", "Get the model again") from error
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length)
+    return tokenizer
+
+
+def _session(graph: bytes, threads: int | None) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or usable_cores()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no base of their own
+        raise ModelError(
+            f"onnxruntime {onnxruntime.__version__} cannot run the compiled model ({type(error).__name__})",
+            "Install a current onnxruntime: pip install --upgrade onnxruntime",
+        ) from error
+
+
+def usable_cores() -> int:
+    """How many cores this process may use: a container often gives fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,261 @@
+"""One message in, ranked replies out: embed → search → rank → fetch, each stage timed.
+
+The replies are the history's own. What ranks them: how near their trigger is to the message, how much the other
+neighbours' replies say the same, and how recent they are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from .config import Precision, SuggestSettings, load_settings
+from .errors import InputError
+from .home import home_folder
+from .messages import Pair
+from .models.encoder import Vectors
+from .spaces.space import Neighbour, Space
+from .text import normalise
+
+SAME_REPLY: Final = 0.9
+"""Replies with at least this cosine are one reply, and the best of them stands for all."""
+
+_PER_TRIGGER: Final = 10
+_MS_PER_DAY: Final = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply that was given before.
+
+    Attributes:
+        pair: where it comes from; ``pair.trigger`` is what it answered then.
+        score: what it was ranked by, 0 to 1.
+        similarity: cosine of the message and the old trigger.
+        agreement: how much the neighbours' replies resemble this one, 0 to 1, weighted by their nearness.
+        support: how many neighbours gave this reply, near-duplicates counted.
+    """
+
+    text: str
+    pair: Pair
+    score: float
+    similarity: float
+    agreement: float
+    support: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long a stage took, in milliseconds."""
+
+    stage: str
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A class that a classifier gave a text, by which method, and how sure it is (0 to 1)."""
+
+    name: str
+    confidence: float
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What the history has to say to a message.
+
+    Attributes:
+        replies: best first; empty where nothing in the history is near enough.
+        trigger_label: what kind of message it is; None where the space has no classifier.
+        timings: one for each stage, in order.
+        nearest: cosine of the nearest trigger of the history.
+        threshold: the cosine below which nothing is suggested.
+        notes: what the user should know, such as that the text was cut.
+    """
+
+    replies: tuple[Reply, ...]
+    trigger_label: Label | None
+    timings: tuple[Timing, ...]
+    nearest: float
+    threshold: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What is known so far of one message; each stage returns it with more filled in."""
+
+    text: str
+    context: tuple[str, ...]
+    k: int
+    threshold: float
+    vector: Vectors | None = None
+    neighbours: tuple[Neighbour, ...] = ()
+    nearest: float = -1.0
+    ranked: tuple[_Ranked, ...] = ()
+    replies: tuple[Reply, ...] = ()
+    trigger_label: Label | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """A group of like replies, by its best member."""
+
+    neighbour: Neighbour
+    score: float
+    agreement: float
+    support: int
+
+
+Stage = Callable[[Space, SuggestSettings, _Draft], _Draft]
+
+
+def _embed(space: Space, _settings: SuggestSettings, draft: _Draft) -> _Draft:
+    return replace(draft, vector=space.encoder.embed_with_context(draft.text, draft.context))
+
+
+def _search(space: Space, settings: SuggestSettings, draft: _Draft) -> _Draft:
+    assert draft.vector is not None  # noqa: S101  the stage before has put it there
+    found = space.neighbours(draft.vector, triggers=settings.neighbours, per_trigger=_PER_TRIGGER)
+    return replace(
+        draft,
+        nearest=max((n.score for n in found), default=-1.0),
+        neighbours=tuple(n for n in found if n.score >= draft.threshold),
+    )
+
+
+def _rank(space: Space, settings: SuggestSettings, draft: _Draft) -> _Draft:
+    if not draft.neighbours:
+        return draft
+    vectors = space.vectors([n.response_row for n in draft.neighbours])
+    ranked = rank(draft.neighbours, vectors, settings.half_life_days)
+    return replace(draft, ranked=tuple(ranked))
+
+
+def _fetch(space: Space, _settings: SuggestSettings, draft: _Draft) -> _Draft:
+    """Read the texts of as many of the best as are asked for; a pair that is gone since the build is passed over."""
+    replies: list[Reply] = []
+    for start in range(0, len(draft.ranked), draft.k):
+        block = draft.ranked[start : start + draft.k]
+        pairs = {pair.id: pair for pair in space.library.pairs([r.neighbour.pair_id for r in block])}
+        replies += [_reply(r, pairs[r.neighbour.pair_id]) for r in block if r.neighbour.pair_id in pairs]
+        if len(replies) >= draft.k:
+            break
+    return replace(draft, replies=tuple(replies[: draft.k]))
+
+
+STAGES: Final[tuple[tuple[str, Stage], ...]] = (
+    ("embed", _embed),
+    ("search", _search),
+    ("rank", _rank),
+    ("fetch", _fetch),
+)
+"""The pipeline. A stage takes what is known of a message and returns it with more; its time is measured for it."""
+
+
+def suggest(
+    text: str,
+    context: Sequence[str] = (),
+    *,
+    k: int = 3,
+    space: Space | None = None,
+    home: str | PathLike[str] | None = None,
+    model: str | None = None,
+    precision: Precision | None = None,
+) -> Suggestion:
+    """Find how messages like ``text`` were answered before.
+
+    Args:
+        text: the message to answer.
+        context: the turns before it, oldest first; used by a model that was trained to read them.
+        k: how many replies at most.
+        space: an open space; a process that answers many messages opens it once. Else ``home`` and ``model``
+            say which is opened, as in ``Space.open``.
+
+    Raises:
+        InputError: the text is empty, or ``k`` is below 1.
+        SpaceMissing, FingerprintMismatch, WeightsMissing: there is nothing to ask; says what to do.
+    """
+    if not normalise(text):
+        raise InputError("the text is empty", "Give the message to answer")
+    if k < 1:
+        raise InputError(f"cannot suggest {k} replies", "Ask for 1 or more")
+    if space is None:
+        with Space.open(model, home=home, precision=precision) as opened:
+            return suggest(text, context, k=k, space=opened, home=home)
+    settings = load_settings(home_folder(home)).suggest
+    threshold = space.manifest.min_similarity if settings.min_similarity is None else settings.min_similarity
+    draft = _Draft(text, tuple(context), k, threshold)
+    timings = []
+    for name, stage in STAGES:
+        start = time.perf_counter_ns()
+        draft = stage(space, settings, draft)
+        timings.append(Timing(name, (time.perf_counter_ns() - start) / 1e6))
+    return Suggestion(
+        draft.replies, draft.trigger_label, tuple(timings), draft.nearest, threshold, tuple(_notes(space, text))
+    )
+
+
+def rank(neighbours: Sequence[Neighbour], vectors: Vectors, half_life_days: float) -> list[_Ranked]:
+    """Order the replies of ``neighbours``, like ones merged.
+
+    A reply scores ``similarity × (½ + ½ agreement) × recency``. Agreement is the mean cosine of its vector with the
+    other neighbours' replies, each weighted by how near its own trigger is; a reply that stands alone loses to one
+    that others gave too. Recency falls from 1 to ¾ with age, by half of that each ``half_life_days`` before the
+    newest neighbour: an old answer is still an answer.
+
+    Args:
+        vectors: (n, dim) float32, of the response of each neighbour.
+    """
+    similarity = np.array([n.score for n in neighbours], np.float64)
+    nearness = np.exp((similarity - similarity.max()) / _TEMPERATURE)
+    likeness = np.clip(vectors @ vectors.T, 0, 1).astype(np.float64)
+    others = nearness[None, :] * (1 - np.eye(len(neighbours)))
+    total = others.sum(1)
+    agreement = np.divide((likeness * others).sum(1), total, out=np.zeros_like(total), where=total > 0)
+    times = np.array([n.response_ms for n in neighbours], np.float64)
+    recency = 0.75 + 0.25 * 0.5 ** ((times.max() - times) / (_MS_PER_DAY * half_life_days))
+    scores = np.clip(similarity, 0, 1) * (0.5 + 0.5 * agreement) * recency
+    return _merged(neighbours, scores, agreement, likeness)
+
+
+_TEMPERATURE: Final = 0.05
+
+
+def _merged(
+    neighbours: Sequence[Neighbour],
+    scores: npt.NDArray[np.float64],
+    agreement: npt.NDArray[np.float64],
+    likeness: npt.NDArray[np.float64],
+) -> list[_Ranked]:
+    """Take replies best first, and with each all that say the same."""
+    free = np.ones(len(neighbours), bool)
+    groups = []
+    for best in np.argsort(-scores, kind="stable"):
+        if free[best]:
+            group = free & (likeness[best] >= SAME_REPLY)
+            group[best] = True
+            free &= ~group
+            groups.append(_Ranked(neighbours[best], float(scores[best]), float(agreement[best]), int(group.sum())))
+    return groups
+
+
+def _reply(ranked: _Ranked, pair: Pair) -> Reply:
+    return Reply(pair.response, pair, ranked.score, ranked.neighbour.score, ranked.agreement, ranked.support)
+
+
+def _notes(space: Space, text: str) -> list[str]:
+    notes = []
+    if space.encoder.is_cut(text):
+        notes.append(f"the text is longer than {space.encoder.max_length} tokens; only its beginning was read")
+    if space.is_stale:
+        again = f"jarvis-embed build {space.encoder.name}"
+        notes.append(f"messages have changed since the space was built; bring it up to date: {again}")
+    return notes

@@ -1,0 +1,288 @@
+"""Library + encoder → a generation: embed what is new, index, check, switch.
+
+What was embedded is kept in a log as it comes, so a build that was killed goes on where it stopped. Vectors of the
+current generation are used again where the fingerprint is the same.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import SpaceDamaged, SpaceError
+from ..home import home_folder, locked, make_private_folder
+from ..library import Library
+from ..models.encoder import Encoder, Vectors
+from ..models.store import model_home
+from ..text import normalise
+from .artifact import Array, Stream, open_artifact, write_artifact
+from .generations import building_folder, current_folder, promote, prune
+from .index import TriggerIndex
+from .manifest import FORMAT, Manifest, check_files, file_marks, library_versions, read_manifest, write_manifest
+from .space import INDEX_FILE, PAIRS_FILE, VECTORS_FILE, Space, write_pairs
+from .vector_log import KEY_BYTES, VectorLog, text_key
+
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, total)."""
+
+_BLOCK: Final = 1024
+"""Texts that are embedded between two writes to the log: about a second of work."""
+
+_PROBES: Final = 8
+_FOUND: Final = 0.99
+_UNLIKE_QUANTILE: Final = 0.05
+_UNLIKE_SAMPLE: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What a build did.
+
+    Attributes:
+        embedded, reused: texts computed now, and texts whose vectors were there already.
+        cut: texts longer than the model reads.
+        up_to_date: nothing had changed, and nothing was built.
+    """
+
+    model: str
+    generation: str
+    pairs: int
+    triggers: int
+    texts: int
+    embedded: int
+    reused: int
+    cut: int
+    index: str
+    up_to_date: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Every different text of the library by its key, triggers first; and the pairs as numbers."""
+
+    texts: dict[bytes, str]
+    triggers: int
+    ids: npt.NDArray[np.int64]
+    trigger_rows: npt.NDArray[np.int64]
+    response_rows: npt.NDArray[np.int64]
+    response_ms: npt.NDArray[np.int64]
+
+
+def build(
+    encoder: Encoder, home: Path | str | None = None, *, force: bool = False, progress: Progress | None = None
+) -> BuildReport:
+    """Build the space of ``encoder`` from the library of ``home``, check it, and make it current.
+
+    Args:
+        force: build also if nothing has changed, and embed everything anew.
+
+    Raises:
+        HomeLocked: another process is building this space; names its pid.
+        SpaceError: the library holds no pair.
+        SpaceDamaged: the new generation failed its check; the current one stays.
+        DiskFull, HomeNotWritable: what was embedded so far is kept for the next try.
+    """
+    root = home_folder(home)
+    model_folder = model_home(encoder.name, root)
+    report = progress or (lambda _stage, _done, _total: None)
+    with locked(model_folder / "build.lock", f"the space of {encoder.name}"), Library.open(root) as library:
+        prune(model_folder)
+        current = current_folder(model_folder)
+        if current is not None and not force and (same := _unchanged(current, encoder, library)):
+            return same
+        staging = make_private_folder(building_folder(model_folder))
+        wanted = _read_library(library, report)
+        if not len(wanted.ids):
+            raise SpaceError("the library holds no pair of messages", "Ingest some first: jarvis-embed ingest SOURCE")
+        log = VectorLog(staging / f"{encoder.fingerprint}.log", encoder.dim)
+        old = _Known.of(None if force else current, encoder.fingerprint)
+        missing = [key for key in wanted.texts if key not in old.rows and key not in log.rows]
+        _embed(encoder, {key: wanted.texts[key] for key in missing}, log, report)
+        manifest = _write(staging, encoder, library, wanted, log, old, report)
+        _check(staging, encoder, library, manifest, wanted.ids[:: max(1, len(wanted.ids) // _PROBES)].tolist())
+        for leftover in staging.glob("*.log"):
+            leftover.unlink()
+        name = promote(model_folder)
+    return BuildReport(
+        model=encoder.name,
+        generation=name,
+        pairs=manifest.pairs,
+        triggers=manifest.triggers,
+        texts=manifest.texts,
+        embedded=len(missing),
+        reused=manifest.texts - len(missing),
+        cut=manifest.cut,
+        index=manifest.index,
+    )
+
+
+class _Known:
+    """The vectors of an earlier generation, by key; empty where there is none of this fingerprint."""
+
+    def __init__(self, keys: Array, vectors: Vectors) -> None:
+        self.rows = {key.tobytes(): row for row, key in enumerate(np.asarray(keys))}
+        self.vectors = vectors
+
+    @classmethod
+    def of(cls, folder: Path | None, fingerprint: str) -> _Known:
+        try:
+            if folder is not None and read_manifest(folder).fingerprint == fingerprint:
+                arrays = open_artifact(folder / VECTORS_FILE, fingerprint)
+                return cls(arrays["keys"], arrays["vectors"])
+        except SpaceDamaged:
+            pass  # a damaged generation is a reason to build, not to fail: everything is embedded anew
+        return cls(np.empty((0, KEY_BYTES), np.uint8), np.empty((0, 0), np.float32))
+
+
+def _unchanged(folder: Path, encoder: Encoder, library: Library) -> BuildReport | None:
+    """The report of a build that has nothing to do; None if there is something."""
+    try:
+        m = read_manifest(folder)
+        check_files(folder, m, checksums=True)
+    except SpaceDamaged:
+        return None
+    if (m.fingerprint, m.library, m.revision) != (encoder.fingerprint, library.id, library.revision):
+        return None
+    return BuildReport(m.model, folder.name, m.pairs, m.triggers, m.texts, 0, m.texts, m.cut, m.index, up_to_date=True)
+
+
+def _read_library(library: Library, report: Progress) -> _Wanted:
+    """Number the library's texts: a row for each different one, triggers before texts that are only responses."""
+    total = library.counts().pairs
+    triggers: dict[bytes, str] = {}
+    responses: dict[bytes, str] = {}
+    pairs: list[tuple[int, bytes, bytes, int]] = []
+    for done, (identity, trigger, response, response_ms) in enumerate(library.pair_texts(), 1):
+        said, answered = normalise(trigger), normalise(response)
+        if said and answered:  # a turn of nothing but attachments has no text to find it by
+            said_key, answered_key = text_key(said), text_key(answered)
+            triggers[said_key] = said
+            responses[answered_key] = answered
+            pairs.append((identity, said_key, answered_key, response_ms))
+        if done % 10_000 == 0:
+            report("read", done, total)
+    report("read", total, total)
+    texts = triggers | responses
+    row_of = {key: row for row, key in enumerate(texts)}
+    return _Wanted(
+        texts=texts,
+        triggers=len(triggers),
+        ids=np.array([pair[0] for pair in pairs], np.int64),
+        trigger_rows=np.array([row_of[pair[1]] for pair in pairs], np.int64),
+        response_rows=np.array([row_of[pair[2]] for pair in pairs], np.int64),
+        response_ms=np.array([pair[3] for pair in pairs], np.int64),
+    )
+
+
+def _embed(encoder: Encoder, texts: dict[bytes, str], log: VectorLog, report: Progress) -> None:
+    """Embed ``texts`` block by block into the log.
+
+    A block holds texts of like length, which wastes no padding; the blocks come in random order, so that the rate
+    so far tells the time left.
+    """
+    keys = sorted(texts, key=lambda key: len(texts[key]))
+    blocks = [keys[start : start + _BLOCK] for start in range(0, len(keys), _BLOCK)]
+    random.Random(0).shuffle(blocks)  # noqa: S311  no secret depends on it
+    done = 0
+    report("embed", 0, len(keys))
+    for block in blocks:
+        log.append(block, encoder.embed([texts[key] for key in block]))
+        done += len(block)
+        report("embed", done, len(keys))
+
+
+def _write(
+    staging: Path,
+    encoder: Encoder,
+    library: Library,
+    wanted: _Wanted,
+    log: VectorLog,
+    old: _Known,
+    report: Progress,
+) -> Manifest:
+    """Write all files of the generation; the manifest, which vouches for the others, last."""
+    keys = list(wanted.texts)
+    fingerprint = encoder.fingerprint
+    report("index", 0, 3)
+    write_artifact(
+        staging / VECTORS_FILE,
+        {
+            "vectors": Stream((len(keys), encoder.dim), np.float32, _gathered(keys, log, old)),
+            "keys": np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES),
+        },
+        fingerprint,
+    )
+    pairs = write_pairs(wanted.ids, wanted.trigger_rows, wanted.response_rows, wanted.response_ms, wanted.triggers)
+    write_artifact(staging / PAIRS_FILE, pairs, fingerprint)
+    report("index", 1, 3)
+    vectors = open_artifact(staging / VECTORS_FILE, fingerprint)["vectors"]
+    index = TriggerIndex.build(vectors[: wanted.triggers])
+    write_artifact(staging / INDEX_FILE, {"faiss": index.serialised()}, fingerprint)
+    report("index", 2, 3)
+    manifest = Manifest(
+        format=FORMAT,
+        model=encoder.name,
+        fingerprint=fingerprint,
+        precision=encoder.precision,
+        dim=encoder.dim,
+        library=library.id,
+        revision=library.revision,
+        pairs=len(wanted.ids),
+        triggers=wanted.triggers,
+        texts=len(keys),
+        cut=sum(map(encoder.is_cut, wanted.texts.values())),
+        index=index.kind,
+        min_similarity=_min_similarity(index, vectors[: wanted.triggers]),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=library_versions(),
+        files=file_marks(staging, (VECTORS_FILE, PAIRS_FILE, INDEX_FILE)),
+    )
+    write_manifest(staging, manifest)
+    report("index", 3, 3)
+    return manifest
+
+
+def _gathered(keys: list[bytes], log: VectorLog, old: _Known) -> Iterator[Array]:
+    """The vector of each key in turn, block by block, from the log or from the earlier generation."""
+    logged = log.vectors()
+    for start in range(0, len(keys), _BLOCK):
+        block = keys[start : start + _BLOCK]
+        yield np.stack([logged[log.rows[key]] if key in log.rows else old.vectors[old.rows[key]] for key in block])
+
+
+def _min_similarity(index: TriggerIndex, triggers: Vectors) -> float:
+    """How near the nearest other trigger is, for all but the loneliest 5 % of this history's triggers.
+
+    A new message that is farther than this from everything is unlike this history, in the scale of this model:
+    cosines of one model mean nothing for another. 0 for a history too small to tell.
+    """
+    if len(triggers) < 100:
+        return 0.0
+    sample = np.random.default_rng(0).choice(len(triggers), min(len(triggers), _UNLIKE_SAMPLE), replace=False)
+    scores, rows = index.search(np.ascontiguousarray(triggers[np.sort(sample)]), 2)
+    nearest_other = np.where(rows[:, 0] == np.sort(sample), scores[:, 1], scores[:, 0])
+    return float(np.quantile(nearest_other, _UNLIKE_QUANTILE))
+
+
+def _check(staging: Path, encoder: Encoder, library: Library, manifest: Manifest, probes: list[int]) -> None:
+    """Open the new generation as a reader would, and ask it for triggers that it must know.
+
+    Raises:
+        SpaceDamaged: a checksum is wrong, or a trigger does not find itself.
+    """
+    check_files(staging, read_manifest(staging), checksums=True)
+    space = Space.at(staging, encoder, library)
+    for pair in library.pairs(probes):
+        matches = space.search(pair.trigger, k=1)
+        if not matches or matches[0].score < _FOUND:
+            raise SpaceDamaged(
+                f"the new generation of {manifest.model} does not find its own messages",
+                "The current one stays. Build it again: jarvis-embed build --force",
+            )

@@ -1,0 +1,192 @@
+"""A space: one generation opened for search, with the encoder whose fingerprint it has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ..config import Precision
+from ..errors import FingerprintMismatch, InputError, SpaceMissing
+from ..home import home_folder
+from ..library import Library
+from ..messages import Pair
+from ..models.encoder import Encoder, Vectors, load_encoder
+from ..models.store import model_home
+from ..text import normalise
+from .artifact import Array, open_artifact
+from .generations import current_folder
+from .index import TriggerIndex
+from .manifest import Manifest, check_files, read_manifest
+
+VECTORS_FILE, PAIRS_FILE, INDEX_FILE = "vectors.safetensors", "pairs.safetensors", "index.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A pair of the history whose trigger is near the text that was asked about; ``score`` is the cosine."""
+
+    pair: Pair
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A match that is still numbers: enough to rank by, before any text is read from the library.
+
+    Attributes:
+        response_row: row of the response's vector; equal rows are equal texts.
+    """
+
+    pair_id: int
+    score: float
+    response_row: int
+    response_ms: int
+
+
+class Space:
+    """Open for reading; safe to use from one thread at a time (its library connection is bound to its thread).
+
+    Attributes:
+        encoder: the encoder that made it.
+        manifest: what it was made of.
+        is_stale: whether the library has changed since. A stale space answers, without what is new or gone.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, encoder: Encoder, library: Library) -> None:
+        self.folder, self.manifest, self.encoder, self.library = folder, manifest, encoder, library
+        vectors = open_artifact(folder / VECTORS_FILE, encoder.fingerprint)
+        pairs = open_artifact(folder / PAIRS_FILE, encoder.fingerprint)
+        index = open_artifact(folder / INDEX_FILE, encoder.fingerprint)
+        self._vectors: Vectors = vectors["vectors"]
+        self._pairs: dict[str, Array] = pairs
+        self._index = TriggerIndex.load(index["faiss"], self._vectors[: manifest.triggers])
+
+    @classmethod
+    def open(
+        cls,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        home: str | os.PathLike[str] | None = None,
+        precision: Precision | None = None,
+        encoder: Encoder | None = None,
+    ) -> Self:
+        """Open the current generation of ``model``; the model of the settings if None.
+
+        Raises:
+            SpaceMissing: never built. SpaceDamaged: a file is missing or has the wrong size.
+            FingerprintMismatch: built by other weights, another precision, or another version of the arithmetic.
+        """
+        root = home_folder(home)
+        encoder = encoder or load_encoder(model, home=root, precision=precision)
+        folder = current_folder(model_home(encoder.name, root))
+        if folder is None:
+            raise SpaceMissing(
+                f"there is no space of {encoder.name} in {root}", f"Build it: jarvis-embed build {encoder.name}"
+            )
+        return cls.at(folder, encoder, Library.open(root))
+
+    @classmethod
+    def at(cls, folder: Path, encoder: Encoder, library: Library) -> Self:
+        """Open the generation in ``folder``; see ``open`` for the errors."""
+        manifest = read_manifest(folder)
+        if manifest.fingerprint != encoder.fingerprint:
+            raise FingerprintMismatch(
+                f"the space in {folder} has fingerprint {manifest.fingerprint} "
+                f"({manifest.model}, {manifest.precision}), "
+                f"and the encoder has {encoder.fingerprint} ({encoder.name}, {encoder.precision})",
+                f"Build it again: jarvis-embed build {encoder.name}",
+            )
+        check_files(folder, manifest, checksums=False)
+        return cls(folder, manifest, encoder, library)
+
+    @property
+    def is_stale(self) -> bool:
+        return (self.manifest.library, self.manifest.revision) != (self.library.id, self.library.revision)
+
+    def close(self) -> None:
+        self.library.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def search(self, text: str, k: int = 5) -> list[Match]:
+        """Find the ``k`` pairs whose triggers are nearest to ``text``, best first, the newest first among equals.
+
+        Pairs with the same trigger and the same response count once.
+
+        Raises:
+            InputError: the text is empty, or ``k`` is below 1.
+        """
+        if not normalise(text):
+            raise InputError("the text is empty", "Give the message to look for")
+        if k < 1:
+            raise InputError(f"cannot find {k} matches", "Ask for 1 or more")
+        vector = self.encoder.embed([text])[0]
+        wanted = k
+        while True:  # a stale space may name pairs that are gone from the library: then look further
+            found = self.neighbours(vector, triggers=wanted, per_trigger=k)
+            pairs = {pair.id: pair for pair in self.library.pairs([n.pair_id for n in found])}
+            matches = [Match(pairs[n.pair_id], n.score) for n in found if n.pair_id in pairs]
+            if len(matches) >= k or wanted >= len(self._index):
+                return matches[:k]
+            wanted *= 4
+
+    def neighbours(self, vector: Vectors, triggers: int, per_trigger: int) -> list[Neighbour]:
+        """Find the pairs behind the ``triggers`` nearest trigger texts, at most ``per_trigger`` newest of each.
+
+        Args:
+            vector: (dim,) float32 of length 1.
+        """
+        scores, rows = self._index.search(vector[None], triggers)
+        return [
+            neighbour
+            for score, row in zip(scores[0].tolist(), rows[0].tolist(), strict=True)
+            for neighbour in self._pairs_of(row, score, per_trigger)
+        ]
+
+    def vectors(self, rows: Sequence[int]) -> Vectors:
+        """The vectors of text rows: (len(rows), dim) float32."""
+        return np.asarray(self._vectors[np.asarray(rows, np.int64)])
+
+    def _pairs_of(self, row: int, score: float, limit: int) -> Iterator[Neighbour]:
+        """Newest first, each response text once. ``first`` has where each trigger's pairs begin, and the end."""
+        if row < 0:
+            return
+        start, end = self._pairs["first"][row : row + 2].tolist()
+        seen: set[int] = set()
+        for position in range(start, end):
+            response = int(self._pairs["response_row"][position])
+            if response not in seen:
+                seen.add(response)
+                yield Neighbour(
+                    int(self._pairs["pair_id"][position]), score, response, int(self._pairs["response_ms"][position])
+                )
+            if len(seen) == limit:
+                return
+
+
+def write_pairs(
+    ids: npt.NDArray[np.int64],
+    trigger_rows: npt.NDArray[np.int64],
+    response_rows: npt.NDArray[np.int64],
+    response_ms: npt.NDArray[np.int64],
+    triggers: int,
+) -> dict[str, Array]:
+    """Lay pairs out as ``Space`` reads them: grouped by trigger row, the newest of a group first."""
+    order = np.lexsort((ids, -response_ms, trigger_rows))
+    first = np.searchsorted(trigger_rows[order], np.arange(triggers + 1))
+    return {
+        "pair_id": ids[order],
+        "response_row": response_rows[order],
+        "response_ms": response_ms[order],
+        "first": first.astype(np.int64),
+    }

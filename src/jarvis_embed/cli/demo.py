@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import statistics
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,10 +17,11 @@ from ..library import Library
 from ..messages import Pair
 from ..models.encoder import load_encoder
 from ..models.store import model_home
-from ..pipeline import Suggestion, Timing, suggest
+from ..pipeline import Suggestion, suggest
 from ..sources import open_source
 from ..spaces.build import build
 from ..spaces.space import Space
+from .ask import median_timings
 from .output import HomeOption, JsonOption, count, one_line, out, print_json, progress_bar, waterfall
 
 _QUESTIONS: Final = 10
@@ -66,7 +66,7 @@ def demo(
             Comparison(suggest(pair.trigger, pair.context, k=1, space=space, home=root), pair)
             for pair in _questions(seed)
         ]
-    medians = _medians([comparison.suggestion for comparison in comparisons])
+    medians = median_timings([comparison.suggestion for comparison in comparisons])
     if as_json:
         where = {name: str(path) for name, path in _where(root, encoder.name)}
         print_json(
@@ -99,11 +99,6 @@ def _questions(seed: int) -> list[Pair]:
         if 12 <= len(pair.trigger) <= 100
     ]
     return random.Random(seed).sample(pairs, _QUESTIONS)  # noqa: S311  no secret depends on it
-
-
-def _medians(suggestions: list[Suggestion]) -> list[Timing]:
-    by_stage = zip(*(suggestion.timings for suggestion in suggestions), strict=True)
-    return [Timing(timings[0].stage, statistics.median(timing.ms for timing in timings)) for timings in by_stage]
 
 
 def _show(comparison: Comparison) -> None:

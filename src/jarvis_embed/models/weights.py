@@ -180,12 +180,9 @@ def load_tensors(model: ModelFolder) -> Tensors:
 
 
 def _as_float32(file: Any, name: str) -> npt.NDArray[np.float32]:
-    """numpy has no bfloat16: its bits are the upper half of a float32."""
-    part = file.get_slice(name)
-    if part.get_dtype() != "BF16":
-        return np.ascontiguousarray(file.get_tensor(name), dtype=np.float32)
-    bits = np.asarray(file.get_tensor(name)).view(np.uint16)
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+    if file.get_slice(name).get_dtype() == "BF16":
+        import ml_dtypes  # noqa: F401  numpy knows bfloat16 once this is imported
+    return np.ascontiguousarray(file.get_tensor(name).astype(np.float32))
 
 
 def tensor_shapes(config: BertConfig) -> Mapping[str, tuple[int, ...]]:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 
 import jarvis_embed as je
+import tiny
 from jarvis_embed.errors import InputError, WeightsDamaged
 from jarvis_embed.models.encoder import Encoder, batches, load_encoder
 from jarvis_embed.models.store import model_home

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jarvis_embed as je
+import tiny
 from jarvis_embed.errors import DiskFull, HomeLocked, LibraryError, SourceError
 from jarvis_embed.home import locked
 from jarvis_embed.library import Library

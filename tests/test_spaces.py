@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jarvis_embed as je
+import tiny
 from jarvis_embed.config import load_settings, save_settings
 from jarvis_embed.errors import (
     FingerprintMismatch,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
+import tiny
 from jarvis_embed.errors import InputError, ModelUnsupported, UnknownModel, WeightsDamaged, WeightsMissing
 from jarvis_embed.models.registry import REGISTRY
 from jarvis_embed.models.store import add_model, all_models, find_model, pulled_folder, remove_model

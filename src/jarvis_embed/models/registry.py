@@ -7,7 +7,7 @@ program and incompatible as spaces: equal dimensions never mean equal spaces.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal
@@ -120,14 +120,18 @@ REGISTRY: Final[Mapping[str, ModelSpec]] = MappingProxyType({spec.name: spec for
 DEFAULT_MODEL: Final = "minilm-l6"
 
 
-def model_spec(name: str) -> ModelSpec:
+def model_spec(name: str, added: Iterable[str] = ()) -> ModelSpec:
     """Look ``name`` up.
+
+    Args:
+        added: names outside the registry that the message may offer.
 
     Raises:
         UnknownModel: no such name; the message offers the nearest one and lists all.
     """
     if name in REGISTRY:
         return REGISTRY[name]
-    near = difflib.get_close_matches(name, REGISTRY, n=1)
+    known = [*REGISTRY, *added]
+    near = difflib.get_close_matches(name, known, n=1)
     guess = f"Did you mean {near[0]}? " if near else ""
-    raise UnknownModel(f"no model is called {name!r}", f"{guess}Known models: {', '.join(REGISTRY)}")
+    raise UnknownModel(f"no model is called {name!r}", f"{guess}Known models: {', '.join(known)}")

@@ -65,10 +65,10 @@ def locate(name: str, home: Path) -> Presence:
     Raises:
         UnknownModel: the name is neither in the registry nor added.
     """
-    added = load_settings(home).folders.get(name)
-    if added is not None:
-        return Presence(name, REGISTRY.get(name), added, "added")
-    spec = model_spec(name)
+    folders = load_settings(home).folders
+    if name in folders:
+        return Presence(name, REGISTRY.get(name), folders[name], "added")
+    spec = model_spec(name, folders)
     packaged = _packaged(spec)
     if packaged is not None:
         return Presence(name, spec, packaged, f"package {spec.package.distribution if spec.package else ''}")

@@ -42,7 +42,9 @@ def rescored(index: Any, vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
     return rows[np.argsort(-(vectors[rows] @ query[0]))[:K]]
 
 
-def report(name: str, search: Callable[[np.ndarray], np.ndarray], asked: np.ndarray, truth: np.ndarray, note: str) -> None:
+def report(
+    name: str, search: Callable[[np.ndarray], np.ndarray], asked: np.ndarray, truth: np.ndarray, note: str
+) -> None:
     times, hits = [], 0
     for query, true in zip(asked, truth, strict=True):
         start = time.perf_counter()

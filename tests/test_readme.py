@@ -11,8 +11,8 @@ import typer
 
 import tiny
 from jarvis_embed.cli import app
-from jarvis_embed.config import Settings
-from jarvis_embed.models.registry import DEFAULT_MODEL, REGISTRY
+from jarvis_embed.config import DEFAULT_MODEL, Settings
+from jarvis_embed.models.registry import REGISTRY
 from jarvis_embed.sources.jsonl import JsonlSource
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

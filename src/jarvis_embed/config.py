@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ConfigError
 from .home import reported, write_private
-from .models.registry import DEFAULT_MODEL
 
 KEY: Final = "embedding"
+DEFAULT_MODEL: Final = "minilm-l6"
 _BY_HAND: Final = "Correct it by hand; it was left as it is"
 Precision = Literal["fp32", "int8"]
 

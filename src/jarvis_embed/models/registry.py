@@ -117,8 +117,6 @@ _MODELS: Final = (
 
 REGISTRY: Final[Mapping[str, ModelSpec]] = MappingProxyType({spec.name: spec for spec in _MODELS})
 
-DEFAULT_MODEL: Final = "minilm-l6"
-
 
 def model_spec(name: str, added: Iterable[str] = ()) -> ModelSpec:
     """Look ``name`` up.

@@ -1,6 +1,7 @@
 """Sources: read-only readers. Each yields conversations of messages and counts what it could not read."""
 
-from .base import READERS, Source, Unreadable, open_source
+from .base import Source, Unreadable
+from .kinds import READERS, open_source
 
 open = open_source  # noqa: A001  the public name: ``je.sources.open("chat.db")``
 

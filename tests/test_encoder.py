@@ -107,6 +107,20 @@ def test_eight_threads_at_once_get_the_same_vectors(encoder: Encoder) -> None:
     assert all(np.allclose(result, expected, atol=1e-6) for result in results)
 
 
+def test_a_repeated_query_is_answered_from_memory_and_cannot_be_spoiled(encoder: Encoder) -> None:
+    first = encoder.embed(["lunch?"])
+    expected = first.copy()
+    first[:] = 0
+    assert np.array_equal(encoder.embed(["  lunch?"]), expected)
+    assert encoder._query.cache_info().hits == 1
+
+
+def test_without_a_cache_every_query_is_computed(tiny_folder: Path, home: Path) -> None:
+    encoder = load_encoder(tiny_folder, home=home, precision="fp32", cache=0)
+    assert np.array_equal(encoder.embed(["lunch?"]), encoder.embed(["lunch?"]))
+    assert encoder._query.cache_info().hits == 0
+
+
 @given(st.lists(st.integers(1, 300), max_size=200), st.integers(1, 1000))
 def test_batches_hold_every_text_once_and_keep_to_the_budget(lengths: list[int], budget: int) -> None:
     groups = list(batches(lengths, budget))

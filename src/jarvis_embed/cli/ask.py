@@ -14,6 +14,7 @@ from rich.table import Table
 from ..config import Precision
 from ..errors import InputError
 from ..home import home_folder
+from ..models.encoder import load_encoder
 from ..pipeline import Suggestion, Timing
 from ..pipeline import suggest as suggest_replies
 from ..spaces.space import Space
@@ -39,7 +40,8 @@ def suggest(
     """Suggest replies: what was answered to messages like this one, best first."""
     root = home_folder(home)
     text = _text(text)
-    with Space.open(model, home=root, precision=precision) as space:
+    encoder = load_encoder(model, home=root, precision=precision, cache=0)  # so that the repeats below are real
+    with Space.open(home=root, encoder=encoder) as space:
         suggestion = suggest_replies(text, context or (), k=k, space=space, home=root)
         if as_json:
             print_json(suggestion)

@@ -57,7 +57,7 @@ class Settings(BaseModel):
     model: str = DEFAULT_MODEL
     previous_model: str | None = None
     switched_ms: int = 0
-    precision: Precision = "fp32"
+    precision: Precision = "int8"
     folders: dict[str, Path] = Field(default_factory=dict)
     suggest: SuggestSettings = Field(default_factory=SuggestSettings)
 

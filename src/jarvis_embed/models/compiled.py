@@ -18,6 +18,7 @@ from ..errors import HomeError
 from ..home import sha256_of, write_json, write_private
 from ..text import TEXT_VERSION
 from .store import model_home
+from .tokens import load_tokenizer
 from .weights import ModelFolder, load_tensors
 
 GRAPH_VERSION: Final = 1
@@ -103,6 +104,12 @@ def _read_cached(folder: Path, wanted: dict[str, object]) -> bytes | None:
 def _compile(model: ModelFolder, precision: Precision) -> bytes:
     from .graph import bert_graph  # onnx is needed here only, and is slow to import
 
-    if precision == "int8":
-        raise NotImplementedError
-    return bert_graph(model.config, load_tensors(model), model.pooling)
+    tensors = load_tensors(model)
+    if precision == "fp32":
+        return bert_graph(model.config, tensors, model.pooling)
+    from .calibration import captured_activations
+    from .quantise import quantise
+
+    activations = captured_activations(model.config, tensors, model.pooling, load_tokenizer(model))
+    products = quantise(model.config, tensors, activations)
+    return bert_graph(model.config, tensors, model.pooling, products=products)

@@ -8,18 +8,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ..config import Precision, load_settings
-from ..errors import InputError, ModelError, WeightsDamaged
+from ..errors import InputError, ModelError
 from ..home import home_folder
 from ..text import normalise
 from .compiled import compiled_graph, identify
 from .store import find_model
+from .tokens import load_tokenizer
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -184,22 +184,10 @@ def load_encoder(
         precision=precision,
         prompt=found.prompt,
         max_length=found.max_length,
-        tokenizer=_load_tokenizer(found.tokenizer_path, found.max_length),
+        tokenizer=load_tokenizer(found),
         session=_session(graph, threads),
         cache=cache,
     )
-
-
-def _load_tokenizer(path: Path, max_length: int) -> tokenizers.Tokenizer:
-    import tokenizers
-
-    try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise WeightsDamaged(f"{path} is not a tokenizer", "Get the model again") from error
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)
-    return tokenizer
 
 
 def _session(graph: bytes, threads: int | None) -> onnxruntime.InferenceSession:

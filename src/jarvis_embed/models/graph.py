@@ -13,7 +13,7 @@ Shapes: B texts, T tokens of the longest one, H hidden size, I size of the feed-
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from .quantise import Product, joined_qkv, product_names
 from .registry import Pooling
 from .weights import BertConfig, Tensors
 
@@ -34,7 +35,14 @@ _CONTRIB: Final = "com.microsoft"
 _MASKED: Final = -1e4  # added to the score of padding: exp(score - 1e4) is exactly 0 in float32
 
 
-def bert_graph(config: BertConfig, tensors: Tensors, pooling: Pooling, *, fused: bool = True) -> bytes:
+def bert_graph(
+    config: BertConfig,
+    tensors: Tensors,
+    pooling: Pooling,
+    *,
+    products: Mapping[str, Product] | None = None,
+    fused: bool = True,
+) -> bytes:
     """Write the whole encoder, text tokens to unit vectors, as a serialised ``onnx.ModelProto``.
 
     The graph's inputs are ``input_ids`` and ``attention_mask``, both int32 of shape (B, T): 1 for a token and 0 for
@@ -44,10 +52,13 @@ def bert_graph(config: BertConfig, tensors: Tensors, pooling: Pooling, *, fused:
     Args:
         tensors: named and shaped as ``weights.tensor_shapes`` states, linear weights (out, in).
         pooling: the vector of the first token, or the mean over all tokens.
+        products: of ``quantise``, for an encoder that multiplies in int8; fp32 if None.
         fused: use ONNX Runtime's contrib operators; else standard ones only (several times slower).
     """
     graph = _Graph()
-    layer = _FusedLayer(graph, config, tensors) if fused else _PlainLayer(graph, config, tensors)
+    layer = (_FusedLayer if fused else _PlainLayer)(graph, config, tensors)
+    if products is not None:
+        layer = _IntegerLayer(graph, config, tensors, products)
     hidden = layer.embeddings()
     for number in range(config.layers):
         hidden = layer.encode(hidden, f"encoder.layer.{number}.")
@@ -106,7 +117,7 @@ class _FusedLayer:
         """Scaled dot-product attention over all heads, and the product that joins the heads again."""
         graph = self.graph
         # Query, key and value are one product with the three matrices side by side: (H, 3H).
-        weight, bias = _joined(self.tensors, prefix)
+        weight, bias = joined_qkv(self.tensors, prefix)
         mixed = graph.node(
             "Attention",
             hidden,
@@ -144,16 +155,98 @@ class _FusedLayer:
         )
 
 
+class _IntegerLayer(_FusedLayer):
+    """The fused parts, with every product in 8-bit integers and the word vectors stored in 8 bits."""
+
+    def __init__(self, graph: _Graph, config: BertConfig, tensors: Tensors, products: Mapping[str, Product]) -> None:
+        super().__init__(graph, config, tensors)
+        self.products = products
+
+    def embeddings(self) -> str:
+        """A row of the table is read as integers and multiplied by the row's own scale."""
+        graph, words = self.graph, self.tensors["embeddings.word_embeddings.weight"]
+        scale = np.abs(words).max(1, keepdims=True) / np.float32(127) + np.float32(1e-12)
+        table = graph.constant("words", np.rint(words / scale).astype(np.int8))
+        word = graph.node(
+            "Mul",
+            graph.node("Cast", graph.node("Gather", table, INPUT_IDS), to=TensorProto.FLOAT),
+            graph.node("Gather", graph.constant("words.scale", scale), INPUT_IDS),
+        )
+        return _norm(
+            graph, self.tensors, self.config, graph.node("Add", word, _places(graph, self.tensors)), "embeddings"
+        )
+
+    def attention(self, hidden: str, prefix: str) -> str:
+        graph, name = self.graph, product_names(prefix)["qkv"]
+        product = self.products[name]
+        mixed = graph.node(
+            "QAttention",
+            self._integers(hidden, name),
+            graph.constant(name + ".weight", product.weight),
+            graph.constant(name + ".bias", product.bias),
+            graph.constant(name + ".scale", product.scale),
+            graph.constant(name + ".weight_scale", product.weight_scale),
+            ATTENTION_MASK,
+            graph.constant(name + ".zero_point", product.zero_point),
+            graph.constant(name + ".weight_zero_point", np.zeros(product.weight_scale.shape, np.int8)),
+            num_heads=self.config.heads,
+            mask_filter_value=_MASKED,
+            domain=_CONTRIB,
+        )
+        return self.product(mixed, prefix + "attention.output.dense")
+
+    def product(self, value: str, name: str) -> str:
+        """The bias is added here: what quantisation shifts by on average is taken back in it."""
+        graph, product = self.graph, self.products[name]
+        return graph.node(
+            "MatMulIntegerToFloat",
+            self._integers(value, name),
+            graph.constant(name + ".weight", product.weight),
+            graph.constant(name + ".scale", product.scale),
+            graph.constant(name + ".weight_scale", product.weight_scale),
+            graph.constant(name + ".zero_point", product.zero_point),
+            "",
+            graph.constant(name + ".bias", product.bias),
+            domain=_CONTRIB,
+        )
+
+    def gelu(self, value: str, name: str) -> str:
+        del name  # the bias is in the product
+        return self.graph.node("Gelu", value, domain=_CONTRIB)
+
+    def add_and_norm(self, value: str, residual: str, name: str) -> str:
+        graph, tensors = self.graph, self.tensors
+        return graph.node(
+            "SkipLayerNormalization",
+            value,
+            residual,
+            graph.constant(name + ".gamma", tensors[name + ".LayerNorm.weight"]),
+            graph.constant(name + ".beta", tensors[name + ".LayerNorm.bias"]),
+            epsilon=self.config.layer_norm_epsilon,
+            domain=_CONTRIB,
+        )
+
+    def _integers(self, value: str, name: str) -> str:
+        """The value as uint8, its channels brought to like size first."""
+        graph, product = self.graph, self.products[name]
+        if product.inverse is not None:
+            value = graph.node("Mul", value, graph.constant(name + ".inverse", product.inverse))
+        scale, zero_point = (
+            graph.constant(name + ".scale", product.scale),
+            graph.constant(name + ".zero_point", product.zero_point),
+        )
+        return graph.node("QuantizeLinear", value, scale, zero_point)
+
+
 class _PlainLayer(_FusedLayer):
     """The same parts in standard operators, for a runtime without the contrib ones."""
 
     def embeddings(self) -> str:
         graph, tensors = self.graph, self.tensors
         word = graph.node("Gather", graph.constant("words", tensors["embeddings.word_embeddings.weight"]), INPUT_IDS)
-        length = graph.node("Shape", INPUT_IDS, start=1, end=2)
-        zero, axis = graph.constant("zero", np.array([0])), graph.constant("axis_0", np.array([0]))
-        place = graph.node("Slice", graph.constant("positions", _positions(tensors)), zero, length, axis)  # (T, H)
-        return self._norm(graph.node("Add", word, place), "embeddings")
+        return _norm(
+            graph, self.tensors, self.config, graph.node("Add", word, _places(graph, self.tensors)), "embeddings"
+        )
 
     def attention(self, hidden: str, prefix: str) -> str:
         graph, heads, size = self.graph, self.config.heads, self.config.hidden // self.config.heads
@@ -183,7 +276,8 @@ class _PlainLayer(_FusedLayer):
 
     def add_and_norm(self, value: str, residual: str, name: str) -> str:
         bias = self.graph.constant(name + ".dense.bias", self.tensors[name + ".dense.bias"])
-        return self._norm(self.graph.node("Add", self.graph.node("Add", value, bias), residual), name)
+        total = self.graph.node("Add", self.graph.node("Add", value, bias), residual)
+        return _norm(self.graph, self.tensors, self.config, total, name)
 
     def _linear(self, value: str, name: str) -> str:
         return self.graph.node(
@@ -198,23 +292,24 @@ class _PlainLayer(_FusedLayer):
         lowered = graph.node("Mul", absent, graph.constant("masked", np.float32(_MASKED)))
         return graph.node("Unsqueeze", lowered, graph.constant("axes_1_2", np.array([1, 2])))
 
-    def _norm(self, value: str, name: str) -> str:
-        gamma = self.graph.constant(name + ".gamma", self.tensors[name + ".LayerNorm.weight"])
-        beta = self.graph.constant(name + ".beta", self.tensors[name + ".LayerNorm.bias"])
-        return self.graph.node("LayerNormalization", value, gamma, beta, epsilon=self.config.layer_norm_epsilon)
+
+def _norm(graph: _Graph, tensors: Tensors, config: BertConfig, value: str, name: str) -> str:
+    gamma = graph.constant(name + ".gamma", tensors[name + ".LayerNorm.weight"])
+    beta = graph.constant(name + ".beta", tensors[name + ".LayerNorm.bias"])
+    return graph.node("LayerNormalization", value, gamma, beta, epsilon=config.layer_norm_epsilon)
+
+
+def _places(graph: _Graph, tensors: Tensors) -> str:
+    """The vectors of the first T positions: (T, H)."""
+    length = graph.node("Shape", INPUT_IDS, start=1, end=2)
+    zero, axis = graph.constant("zero", np.array([0])), graph.constant("axis_0", np.array([0]))
+    return graph.node("Slice", graph.constant("positions", _positions(tensors)), zero, length, axis)
 
 
 def _positions(tensors: Tensors) -> npt.NDArray[np.float32]:
     """Position vectors with the vector of token type 0 added once and for all: every token here is of type 0."""
     of_type_0: npt.NDArray[np.float32] = tensors["embeddings.token_type_embeddings.weight"][0]
     return tensors["embeddings.position_embeddings.weight"] + of_type_0
-
-
-def _joined(tensors: Tensors, prefix: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Query, key and value side by side: weight (H, 3H) and bias (3H,)."""
-    names = [f"{prefix}attention.self.{part}" for part in ("query", "key", "value")]
-    weight = np.concatenate([tensors[name + ".weight"].T for name in names], axis=1)
-    return weight, np.concatenate([tensors[name + ".bias"] for name in names])
 
 
 class _Graph:

@@ -15,6 +15,7 @@ import numpy as np
 from .graph import ATTENTION_MASK, INPUT_IDS, bert_graph
 from .quantise import Floats
 from .registry import Pooling
+from .runtime import start_session
 from .weights import BertConfig, Tensors
 
 if TYPE_CHECKING:
@@ -171,15 +172,12 @@ def captured_activations(
         product name → (tokens of all texts, channels) float32; about 360 MB for a model of 6 layers × 384.
     """
     import onnx
-    import onnxruntime
 
     model = onnx.load_from_string(bert_graph(config, tensors, pooling))
     inputs = product_inputs(model.graph)
     for value in dict.fromkeys(inputs.values()):
         model.graph.output.append(onnx.helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, None))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = start_session(model.SerializeToString())
     names = [output.name for output in session.get_outputs()]
     seen: defaultdict[str, list[Floats]] = defaultdict(list)
     for encoding in tokenizer.encode_batch_fast(calibration_texts()):

@@ -88,6 +88,13 @@ def compiled_graph(model: ModelFolder, precision: Precision, identity: Identity,
     return graph
 
 
+def plain_graph(model: ModelFolder) -> bytes:
+    """The fp32 encoder in standard ONNX operators; not cached, for hardly anybody needs it."""
+    from .graph import bert_graph
+
+    return bert_graph(model.config, load_tensors(model), model.pooling, fused=False)
+
+
 def _read_cached(folder: Path, wanted: dict[str, object]) -> bytes | None:
     """The cached file if it is what is wanted, whole and undamaged. The note is written last, so it vouches."""
     try:

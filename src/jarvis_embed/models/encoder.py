@@ -5,9 +5,11 @@ A vector depends on its text alone: not on the batch it was in, nor on the order
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -17,13 +19,17 @@ from ..config import Precision, load_settings
 from ..errors import InputError, ModelError
 from ..home import home_folder
 from ..text import normalise
-from .compiled import compiled_graph, identify
+from .compiled import Identity, compiled_graph, identify, plain_graph
+from .runtime import start_session
 from .store import find_model
 from .tokens import load_tokenizer
+from .weights import ModelFolder
 
 if TYPE_CHECKING:
     import onnxruntime
     import tokenizers
+
+_log = logging.getLogger(__name__)
 
 Vectors = npt.NDArray[np.float32]
 
@@ -177,7 +183,6 @@ def load_encoder(
     found = find_model(model if model is not None else settings.model, root)
     precision = precision or settings.precision
     identity = identify(found, precision)
-    graph = compiled_graph(found, precision, identity, root)
     return Encoder(
         name=found.name,
         fingerprint=identity.fingerprint,
@@ -185,26 +190,19 @@ def load_encoder(
         prompt=found.prompt,
         max_length=found.max_length,
         tokenizer=load_tokenizer(found),
-        session=_session(graph, threads),
+        session=_start(found, precision, identity, root, threads),
         cache=cache,
     )
 
 
-def _session(graph: bytes, threads: int | None) -> onnxruntime.InferenceSession:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or usable_cores()
-    options.log_severity_level = 3
+def _start(
+    model: ModelFolder, precision: Precision, identity: Identity, home: Path, threads: int | None
+) -> onnxruntime.InferenceSession:
+    """Start the compiled model; where onnxruntime lacks its own operators, fp32 runs on standard ones, more slowly."""
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no base of their own
-        raise ModelError(
-            f"onnxruntime {onnxruntime.__version__} cannot run the compiled model ({type(error).__name__})",
-            "Install a current onnxruntime: pip install --upgrade onnxruntime",
-        ) from error
-
-
-def usable_cores() -> int:
-    """How many cores this process may use: a container often gives fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return start_session(compiled_graph(model, precision, identity, home), threads)
+    except ModelError as error:
+        if precision != "fp32":
+            raise
+        _log.warning("standard operators are used, several times slower: %s", error.problem)
+        return start_session(plain_graph(model), threads)

@@ -7,8 +7,7 @@ a vector never depends on what else is in its batch. Five things keep it near th
 - ``_smoothing``: channels whose activations are large lend size to their weights, which have room for it
   (SmoothQuant, Xiao et al. 2022). Where the product before is linear, it does the division and nothing is left to do.
 - ``_copies``: a channel that is still far larger than the others is split into several, each with an equal part of
-  its weights (outlier channel splitting, Zhao et al. 2019). The copies' scales differ a little, and so do their
-  rounding errors, which then partly cancel.
+  its weights (outlier channel splitting, Zhao et al. 2019).
 - ``_rounded``: weights are rounded one input channel after the other, and the error of each is passed on to those
   not rounded yet, as far as the activations make them exchangeable (GPTQ, Frantar et al. 2022).
 - the bias takes back the mean of the error that is left (Nagel et al. 2019).
@@ -36,7 +35,6 @@ _STRENGTH: Final = 0.7
 _STRENGTH_AFTER_GELU: Final = 0.5
 _MARGIN: Final = 1.05
 _SPLIT_SHARE: Final = 24  # one more channel for every so many
-_DITHER: Final = 0.3
 _DAMPING: Final = 0.01
 _BLOCK: Final = 128
 
@@ -117,11 +115,9 @@ def _feed_forward(tensors: Tensors, prefix: str, activations: Activations) -> di
     first, second = tensors[names["inner"] + ".weight"].T, tensors[names["outer"] + ".weight"].T
     copies = _copies(outer, second)
     channel = np.repeat(np.arange(len(copies)), copies)
-    number = np.concatenate([np.arange(count) for count in copies])  # which copy of its channel each one is
     first = first[:, channel]
     second = np.divide(second[channel], copies[channel, None], dtype=np.float32)
     outer = outer[:, channel]
-    dither = 1 - _DITHER * number / copies[channel]
     return {
         names["inner"]: _product(
             first, tensors[names["inner"] + ".bias"][channel], inner, _smoothing(inner, first, _STRENGTH)
@@ -130,7 +126,7 @@ def _feed_forward(tensors: Tensors, prefix: str, activations: Activations) -> di
             second,
             tensors[names["outer"] + ".bias"],
             outer,
-            (_smoothing(outer, second, _STRENGTH_AFTER_GELU) / dither).astype(np.float32),
+            _smoothing(outer, second, _STRENGTH_AFTER_GELU),
         ),
     }
 

@@ -175,15 +175,17 @@ class _IntegerLayer(_FusedLayer):
     def attention(self, hidden: str, prefix: str) -> str:
         graph, name = self.graph, product_names(prefix)["qkv"]
         product = self.products[name]
+        scale = graph.constant(name + ".scale", product.scale)
+        zero_point = graph.constant(name + ".zero_point", product.zero_point)
         mixed = graph.node(
             "QAttention",
-            self._integers(hidden, name),
+            graph.node("QuantizeLinear", self._smoothed(hidden, name), scale, zero_point),
             graph.constant(name + ".weight", product.weight),
             graph.constant(name + ".bias", product.bias),
-            graph.constant(name + ".scale", product.scale),
+            scale,
             graph.constant(name + ".weight_scale", product.weight_scale),
             ATTENTION_MASK,
-            graph.constant(name + ".zero_point", product.zero_point),
+            zero_point,
             graph.constant(name + ".weight_zero_point", np.zeros(product.weight_scale.shape, np.int8)),
             num_heads=self.config.heads,
             mask_filter_value=_MASKED,
@@ -194,17 +196,25 @@ class _IntegerLayer(_FusedLayer):
     def product(self, value: str, name: str) -> str:
         """The bias is added here: what quantisation shifts by on average is taken back in it."""
         graph, product = self.graph, self.products[name]
-        return graph.node(
-            "MatMulIntegerToFloat",
-            self._integers(value, name),
-            graph.constant(name + ".weight", product.weight),
-            graph.constant(name + ".scale", product.scale),
-            graph.constant(name + ".weight_scale", product.weight_scale),
-            graph.constant(name + ".zero_point", product.zero_point),
-            "",
-            graph.constant(name + ".bias", product.bias),
-            domain=_CONTRIB,
-        )
+        scale = graph.constant(name + ".scale", product.scale)
+        zero_point = graph.constant(name + ".zero_point", product.zero_point)
+        value = self._smoothed(value, name)
+        integers = graph.node("QuantizeLinear", value, scale, zero_point)
+        total = self._multiplied(integers, scale, zero_point, name, graph.constant(name + ".bias", product.bias))
+        if not product.refined:
+            return total
+        lost = graph.node("Sub", value, graph.node("DequantizeLinear", integers, scale, zero_point))
+        scale = graph.constant(name + ".fine_scale", product.scale / np.float32(254))  # half a step is 127 fine ones
+        zero_point = graph.constant("fine_zero_point", np.uint8(128))
+        fine = self._multiplied(graph.node("QuantizeLinear", lost, scale, zero_point), scale, zero_point, name, "")
+        return graph.node("Add", total, fine)
+
+    def _multiplied(self, integers: str, scale: str, zero_point: str, name: str, bias: str) -> str:
+        graph, product = self.graph, self.products[name]
+        weight = graph.constant(name + ".weight", product.weight)
+        weight_scale = graph.constant(name + ".weight_scale", product.weight_scale)
+        inputs = (integers, weight, scale, weight_scale, zero_point, "", bias)
+        return graph.node("MatMulIntegerToFloat", *inputs, domain=_CONTRIB)
 
     def gelu(self, value: str, name: str) -> str:
         del name  # the bias is in the product
@@ -213,16 +223,12 @@ class _IntegerLayer(_FusedLayer):
     def add_and_norm(self, value: str, residual: str, name: str) -> str:
         return _norm(self.graph, self.tensors, self.config, self.graph.node("Add", value, residual), name)
 
-    def _integers(self, value: str, name: str) -> str:
-        """The value as uint8, its channels brought to like size first."""
-        graph, product = self.graph, self.products[name]
-        if product.inverse is not None:
-            value = graph.node("Mul", value, graph.constant(name + ".inverse", product.inverse))
-        scale, zero_point = (
-            graph.constant(name + ".scale", product.scale),
-            graph.constant(name + ".zero_point", product.zero_point),
+    def _smoothed(self, value: str, name: str) -> str:
+        """The value with its channels brought to like size, unless the product before has done so."""
+        inverse = self.products[name].inverse
+        return (
+            value if inverse is None else self.graph.node("Mul", value, self.graph.constant(name + ".inverse", inverse))
         )
-        return graph.node("QuantizeLinear", value, scale, zero_point)
 
 
 class _PlainLayer(_FusedLayer):

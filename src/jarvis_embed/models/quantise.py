@@ -2,7 +2,7 @@
 
 A product ``x @ W + b`` is computed as ``(round(x · inverse / scale) @ Q) · scale · weight_scale + bias`` with unsigned
 8-bit activations and signed 8-bit weights. The scales are found once, from the activations of calibration texts, so
-a vector never depends on what else is in its batch. Five things keep it near the fp32 one; each is a function here:
+a vector never depends on what else is in its batch. Six things keep it near the fp32 one:
 
 - ``_smoothing``: channels whose activations are large lend size to their weights, which have room for it
   (SmoothQuant, Xiao et al. 2022). Where the product before is linear, it does the division and nothing is left to do.
@@ -10,6 +10,7 @@ a vector never depends on what else is in its batch. Five things keep it near th
   its weights (outlier channel splitting, Zhao et al. 2019).
 - ``_rounded``: weights are rounded one input channel after the other, and the error of each is passed on to those
   not rounded yet, as far as the activations make them exchangeable (GPTQ, Frantar et al. 2022).
+- what rounding loses of the activations after GELU, which lose most, is multiplied as well in every other layer.
 - the bias takes back the mean of the error that is left (Nagel et al. 2019).
 - the range is a little wider than what calibration saw: clipping hurts one text much, coarseness hurts all little.
 
@@ -35,6 +36,7 @@ _STRENGTH: Final = 0.7
 _STRENGTH_AFTER_GELU: Final = 0.5
 _MARGIN: Final = 1.05
 _SPLIT_SHARE: Final = 24  # one more channel for every so many
+_REFINED_EVERY: Final = 2
 _DAMPING: Final = 0.01
 _BLOCK: Final = 128
 
@@ -49,6 +51,7 @@ class Product:
         bias: (N,) float32, added after the product.
         scale, zero_point: an activation x stands as the uint8 ``round(x · inverse / scale) + zero_point``.
         inverse: (K,) float32, or None where the product before has this factor in its weights.
+        refined: what rounding the activations loses is multiplied too, in a second product with the same weights.
     """
 
     weight: npt.NDArray[np.int8]
@@ -57,6 +60,7 @@ class Product:
     scale: np.float32
     zero_point: np.uint8
     inverse: Floats | None
+    refined: bool = False
 
 
 def quantise(config: BertConfig, tensors: Tensors, activations: Activations) -> dict[str, Product]:
@@ -72,7 +76,11 @@ def quantise(config: BertConfig, tensors: Tensors, activations: Activations) -> 
     for number in range(config.layers):
         prefix = f"encoder.layer.{number}."
         products |= _attention(tensors, prefix, activations)
-        products |= _feed_forward(tensors, prefix, activations)
+        feed_forward = _feed_forward(tensors, prefix, activations)
+        if number % _REFINED_EVERY == 0:
+            outer = product_names(prefix)["outer"]
+            feed_forward[outer] = replace(feed_forward[outer], refined=True)
+        products |= feed_forward
     return products
 
 

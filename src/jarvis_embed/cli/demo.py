@@ -51,7 +51,7 @@ def demo(
         with Library.open(root) as library:
             report = library.ingest(open_source("chitchat", split="train"), lambda d, n: show("ingest", d, n))
         ingested = time.perf_counter()
-        encoder = load_encoder(home=root, threads=threads)
+        encoder = load_encoder(home=root, threads=threads, cache=0)  # asked twice, computed twice
         built = build(encoder, root, progress=show)
         done = time.perf_counter()
     if not as_json:
@@ -61,12 +61,12 @@ def demo(
             f"with {encoder.name} ({encoder.precision}) in {done - ingested:.1f} s\n"
         )
     with Space.open(home=root, encoder=encoder) as space:
-        suggest("warm up", space=space, home=root)
+        questions = _questions(seed)
         comparisons = [
-            Comparison(suggest(pair.trigger, pair.context, k=1, space=space, home=root), pair)
-            for pair in _questions(seed)
+            Comparison(suggest(pair.trigger, pair.context, k=1, space=space, home=root), pair) for pair in questions
         ]
-    medians = median_timings([comparison.suggestion for comparison in comparisons])
+        again = [suggest(pair.trigger, pair.context, k=3, space=space, home=root) for pair in questions]
+    medians = median_timings(again)  # of the second time: the first one reads files that are not in memory yet
     if as_json:
         where = {name: str(path) for name, path in _where(root, encoder.name)}
         print_json(
@@ -82,7 +82,7 @@ def demo(
     out.print("[bold]3 · Suggest[/]  to messages of conversations that were not ingested\n")
     for comparison in comparisons:
         _show(comparison)
-    out.print(f"[bold]4 · Time[/]  from a message to its replies, median of {len(comparisons)}\n")
+    out.print(f"[bold]4 · Time[/]  from a message to three replies, median of {len(again)}, warm\n")
     out.print(waterfall(medians))
     out.print("\n[bold]5 · Where everything lies[/]\n")
     for name, path in _where(root, encoder.name):

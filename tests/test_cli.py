@@ -36,10 +36,12 @@ def ready(home: Path, history: Path, tiny_folder: Path) -> None:
         assert result.exit_code == 0, result.output
 
 
-COMMANDS = ["demo", "ingest", "build", "use", "rollback", "suggest", "search", "purge", "models"]
+COMMANDS = ["demo", "ingest", "build", "use", "rollback", "suggest", "search", "bench", "purge", "models"]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "models list", "models pull", "models add", "models remove"])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, "models list", "models pull", "models add", "models remove", "models tune"]
+)
 def test_every_command_has_help(command: str) -> None:
     result = CliRunner().invoke(app, [*command.split(), "--help"])
     assert result.exit_code == 0

@@ -1,4 +1,4 @@
-"""``jarvis-embed bench``: how fast each model is on this machine, next to what else is installed."""
+"""``jarvis-embed bench`` and ``models tune``: how fast each model is on this machine, and with how many cores."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from ..config import Precision, load_settings
 from ..errors import InputError
 from ..evaluation import bench_report
 from ..home import home_folder
 from ..models.runtime import usable_cores
-from .output import HomeOption, JsonOption, err, out, print_json, progress_bar
+from ..models.tune import tune as tune_model
+from .output import HomeOption, JsonOption, count, err, out, print_json, progress_bar
 
 
 def bench(
@@ -69,6 +71,28 @@ def bench(
         out.print(_drawn(table))
     for note in report.notes:
         err.print(f"note: {note}", style="yellow", markup=False)
+
+
+def tune(
+    model: Annotated[str | None, typer.Argument(help="Model to tune.", show_default="the one in use")] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Arithmetic of the encoder.", show_default="settings")
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how many cores make one message fastest on this machine, and remember it for every later query."""
+    root = home_folder(home)
+    settings = load_settings(root)
+    with progress_bar(hidden=as_json) as show:
+        found = tune_model(model or settings.model, root, precision or settings.precision, progress=show)
+    if as_json:
+        print_json(found)
+        return
+    for threads, milliseconds in found.milliseconds.items():
+        mark = "→" if threads == found.threads else " "
+        out.print(f"{mark} {count(threads, 'thread'):<10} {milliseconds:7.2f} ms")
+    out.print(f"{found.model} ({found.precision}) answers single messages with {count(found.threads, 'thread')} now.")
 
 
 def _drawn(table: bench_report.Table) -> Table:

@@ -16,6 +16,7 @@ from ..home import embeddings_folder, home_folder
 from ..library import Library
 from ..messages import Pair
 from ..models.encoder import load_encoder
+from ..models.runtime import usable_cores
 from ..models.store import model_home
 from ..pipeline import Suggestion, suggest
 from ..sources import open_source
@@ -51,7 +52,7 @@ def demo(
         with Library.open(root) as library:
             report = library.ingest(open_source("chitchat", split="train"), lambda d, n: show("ingest", d, n))
         ingested = time.perf_counter()
-        encoder = load_encoder(home=root, threads=threads, cache=0)  # asked twice, computed twice
+        encoder = load_encoder(home=root, threads=threads or usable_cores(), cache=0)  # asked twice, computed twice
         built = build(encoder, root, progress=show)
         done = time.perf_counter()
     if not as_json:

@@ -11,6 +11,7 @@ from ..config import Precision, load_settings
 from ..home import home_folder
 from ..library import Library
 from ..models.encoder import load_encoder
+from ..models.runtime import usable_cores
 from ..purge import purge_all
 from ..sources import open_source
 from ..spaces.build import build as build_space
@@ -63,7 +64,7 @@ def build(
     """Embed what is new, index it, check it, and switch to it. Killed, it goes on where it stopped."""
     start = time.perf_counter()
     root = home_folder(home)
-    encoder = load_encoder(model, home=root, precision=precision, threads=threads)
+    encoder = load_encoder(model, home=root, precision=precision, threads=threads or usable_cores())
     with progress_bar(hidden=as_json) as show:
         report = build_space(encoder, root, force=force, progress=show)
     if as_json:

@@ -24,9 +24,13 @@ from ..models.hub import pull as pull_weights
 from ..models.registry import model_spec
 from ..models.store import Presence, add_model, all_models, model_home, pulled_folder, remove_model
 from ..spaces.generations import read_pointer
+from .bench import tune
 from .output import HomeOption, JsonOption, err, out, print_json
 
-app = typer.Typer(help="List, download, add and remove models.", invoke_without_command=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="List, download, add, remove and tune models.", invoke_without_command=True, rich_markup_mode=None
+)
+app.command()(tune)
 
 
 @dataclass(frozen=True, slots=True)

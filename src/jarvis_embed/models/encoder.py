@@ -23,6 +23,7 @@ from .compiled import Identity, compiled_graph, identify, plain_graph
 from .runtime import start_session
 from .store import find_model
 from .tokens import load_tokenizer
+from .tune import remembered_threads
 from .weights import ModelFolder
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def load_encoder(
         model: a name, or a folder in sentence-transformers layout; the model of the settings if None.
         home: where compiled files and settings lie; ``JARVIS_HOME`` or ``~/.jarvis`` if None.
         precision: ``"fp32"`` or ``"int8"``; that of the settings if None.
-        threads: cores for one call; all if None.
+        threads: cores for one call; what ``models tune`` found best for one message if None, else all.
         cache: how many of the last single texts keep their vectors; 0 for none, as in a benchmark.
 
     Raises:
@@ -182,6 +183,7 @@ def load_encoder(
     settings = load_settings(root)
     found = find_model(model if model is not None else settings.model, root)
     precision = precision or settings.precision
+    threads = threads or remembered_threads(found.name, precision, root)
     identity = identify(found, precision)
     return Encoder(
         name=found.name,

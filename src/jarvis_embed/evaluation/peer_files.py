@@ -50,7 +50,7 @@ def fastembed_folder(model: ModelFolder, form: str, root: Path) -> Path:
 
 def _export(model: ModelFolder, path: Path) -> None:
     torch, transformers = importlib.import_module("torch"), importlib.import_module("transformers")
-    bert = transformers.AutoModel.from_pretrained(str(model.folder), attn_implementation="eager").eval()
+    bert = transformers.AutoModel.from_pretrained(str(model.folder), attn_implementation="eager").float().eval()
     names = ["input_ids", "attention_mask", "token_type_ids"]
 
     class LastHiddenState(torch.nn.Module):  # type: ignore[misc, name-defined]

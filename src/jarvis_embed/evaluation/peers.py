@@ -71,6 +71,7 @@ def _torch(spec: EngineSpec) -> Embed:
     torch.set_num_threads(spec.threads)
     importlib.import_module("transformers").utils.logging.disable_progress_bar()
     model = importlib.import_module("sentence_transformers").SentenceTransformer(spec.folder, device="cpu")
+    model.float()  # weights stored as float16 are loaded as such, and that is slow on most processors
     model.max_seq_length = spec.max_length
     return lambda texts, batch: model.encode(list(texts), batch_size=batch, show_progress_bar=False)
 

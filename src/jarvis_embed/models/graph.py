@@ -53,7 +53,7 @@ def bert_graph(
         tensors: named and shaped as ``weights.tensor_shapes`` states, linear weights (out, in).
         pooling: the vector of the first token, or the mean over all tokens.
         products: of ``quantise``, for an encoder that multiplies in int8; fp32 if None.
-        fused: use ONNX Runtime's contrib operators; else standard ones only (several times slower).
+        fused: use ONNX Runtime's contrib operators; else standard ones only (several times slower, fp32 only).
     """
     graph = _Graph()
     layer = (_FusedLayer if fused else _PlainLayer)(graph, config, tensors)

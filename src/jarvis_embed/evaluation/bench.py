@@ -153,7 +153,7 @@ def run_bench(
             show("open", done, len(candidates))
         for lane in lanes:
             if lane.spec.kind != "ours":
-                lane.batch = latency.best_batch(lane.embed, texts.bulk[:512], BATCHES)
+                lane.batch = latency.best_batch(lane.embed, texts.bulk[:256], BATCHES)
         single = latency.time_single(
             {lane.key: partial(_one, lane.embed) for lane in lanes}, texts.rounds, seed=settings.seed, progress=show
         )

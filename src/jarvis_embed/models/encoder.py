@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 Vectors = npt.NDArray[np.float32]
 
-TOKEN_BUDGET: Final = 512
+TOKEN_BUDGET: Final = 1024
 """Tokens in one batch, padding included: enough to fill the cores, few enough to stay in their caches."""
 
 CACHED_QUERIES: Final = 1024

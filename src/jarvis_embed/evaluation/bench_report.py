@@ -167,7 +167,19 @@ def _limits(report: Json) -> Table:
         "One message of median length needs this many operations and this many bytes of weights; the machine was "
         "measured to do and to read so many a second. The bound is the slower of the two; no program is faster here. "
         "Products: the model's matrix products alone in onnxruntime, nothing else. ×: our p50 over each.",
-        ("model", "engine", "tokens", "10⁶ op", "MB", "10⁹ op/s", "GB/s", "bound ms", "×", "products ms", "× "),
+        (
+            "model",
+            "engine",
+            "tokens",
+            "10⁶ op",
+            "MB",
+            "10⁹ op/s",
+            "GB/s",
+            "bound ms",
+            "× bound",
+            "products ms",
+            "× products",
+        ),
         tuple(rows),
     )
 

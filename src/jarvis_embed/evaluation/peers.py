@@ -69,7 +69,9 @@ def _ours(spec: EngineSpec) -> Embed:
 def _torch(spec: EngineSpec) -> Embed:
     torch = importlib.import_module("torch")
     torch.set_num_threads(spec.threads)
-    importlib.import_module("transformers").utils.logging.disable_progress_bar()
+    talk = importlib.import_module("transformers").utils.logging
+    talk.disable_progress_bar()
+    talk.set_verbosity_error()
     model = importlib.import_module("sentence_transformers").SentenceTransformer(spec.folder, device="cpu")
     model.float()  # weights stored as float16 are loaded as such, and that is slow on most processors
     model.max_seq_length = spec.max_length

@@ -22,6 +22,7 @@ KEY: Final = "embedding"
 DEFAULT_MODEL: Final = "minilm-l6"
 _BY_HAND: Final = "Correct it by hand; it was left as it is"
 Precision = Literal["fp32", "int8"]
+EngineName = Literal["auto", "kernel", "onnx"]
 
 
 class SuggestSettings(BaseModel):
@@ -48,6 +49,7 @@ class Settings(BaseModel):
         model: the model that answers, by its name.
         previous_model, switched_ms: which one answered before ``use``, and when that was; for ``rollback``.
         precision: of the compiled encoder.
+        engine: what runs it: the kernel, onnxruntime, or whichever is faster here.
         folders: weights that ``models add`` registered, name → folder.
     """
 
@@ -58,6 +60,7 @@ class Settings(BaseModel):
     previous_model: str | None = None
     switched_ms: int = 0
     precision: Precision = "int8"
+    engine: EngineName = "auto"
     folders: dict[str, Path] = Field(default_factory=dict)
     suggest: SuggestSettings = Field(default_factory=SuggestSettings)
 

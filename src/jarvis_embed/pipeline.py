@@ -19,7 +19,7 @@ from .config import Precision, SuggestSettings, load_settings
 from .errors import InputError
 from .home import home_folder
 from .messages import Pair
-from .models.encoder import Vectors
+from .models.engine import Vectors
 from .spaces.space import Neighbour, Space
 from .text import normalise
 

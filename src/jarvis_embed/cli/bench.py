@@ -14,7 +14,7 @@ from ..config import Precision, load_settings
 from ..errors import InputError
 from ..evaluation import bench_report
 from ..home import home_folder
-from ..models.runtime import usable_cores
+from ..models.machine import usable_cores
 from ..models.tune import tune as tune_model
 from .output import HomeOption, JsonOption, count, err, out, print_json, progress_bar
 
@@ -87,12 +87,13 @@ def tune(
     with progress_bar(hidden=as_json) as show:
         found = tune_model(model or settings.model, root, precision or settings.precision, progress=show)
     if as_json:
-        print_json(found)
+        print_json({**asdict(found), "milliseconds": {str(way): ms for way, ms in found.milliseconds.items()}})
         return
-    for threads, milliseconds in found.milliseconds.items():
-        mark = "→" if threads == found.threads else " "
-        out.print(f"{mark} {count(threads, 'thread'):<10} {milliseconds:7.2f} ms")
-    out.print(f"{found.model} ({found.precision}) answers single messages with {count(found.threads, 'thread')} now.")
+    for way, milliseconds in found.milliseconds.items():
+        mark = "→" if way == found.best else " "
+        out.print(f"{mark} {way.engine:<6} {count(way.threads, 'thread'):<10} {milliseconds:7.2f} ms")
+    best = f"{found.best.engine} and {count(found.best.threads, 'thread')}"
+    out.print(f"{found.model} ({found.precision}) answers single messages with {best} now.")
 
 
 def _drawn(table: bench_report.Table) -> Table:

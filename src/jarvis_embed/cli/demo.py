@@ -16,7 +16,7 @@ from ..home import embeddings_folder, home_folder
 from ..library import Library
 from ..messages import Pair
 from ..models.encoder import load_encoder
-from ..models.runtime import usable_cores
+from ..models.machine import usable_cores
 from ..models.store import model_home
 from ..pipeline import Suggestion, suggest
 from ..sources import open_source

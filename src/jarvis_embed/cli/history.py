@@ -11,7 +11,7 @@ from ..config import Precision, load_settings
 from ..home import home_folder
 from ..library import Library
 from ..models.encoder import load_encoder
-from ..models.runtime import usable_cores
+from ..models.machine import usable_cores
 from ..purge import purge_all
 from ..sources import open_source
 from ..spaces.build import build as build_space

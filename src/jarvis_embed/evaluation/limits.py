@@ -23,7 +23,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..models.runtime import start_session, usable_cores
+from ..models.machine import usable_cores
+from ..models.runtime import start_session
 from ..models.weights import BertConfig
 
 _FLAGS: Final = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimddp", "i8mm")

@@ -1,7 +1,7 @@
-"""Compiled encoders: the ONNX file of a model at one precision, made once and kept under the model's folder.
+"""Compiled encoders: the files of a model at one precision, made once and kept under the model's folder.
 
-A compiled file is used only if it was made from these very weights, with this precision, by this version of
-``graph`` and for this onnxruntime, and if its checksum is right; otherwise it is made again.
+A compiled file is used only if it was made from these very weights, with this precision, by this version of the
+arithmetic and for this onnxruntime, and if its checksum is right; otherwise it is made again.
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import numpy.typing as npt
 
 from ..config import Precision
 from ..errors import HomeError
 from ..home import sha256_of, write_json, write_private
 from ..text import TEXT_VERSION
 from .store import model_home
-from .tokens import load_tokenizer
 from .weights import ModelFolder, load_tensors
 
-GRAPH_VERSION: Final = 1
-"""Raise this when ``graph`` writes another file for the same weights."""
+GRAPH_VERSION: Final = 2
+"""Raise this when the same weights give other vectors, or a compiled file is laid out in another way."""
 
 _log = logging.getLogger(__name__)
 
@@ -74,18 +76,23 @@ def compiled_graph(model: ModelFolder, precision: Precision, identity: Identity,
     """
     import onnxruntime
 
-    folder = model_home(model.name, home) / "compiled" / precision
-    wanted = {"identity": asdict(identity), "config": asdict(model.config), "onnxruntime": onnxruntime.__version__}
-    cached = _read_cached(folder, wanted)
-    if cached is not None:
-        return cached
-    graph = _compile(model, precision)
-    try:
-        write_private(folder / "model.onnx", graph)
-        write_json(folder / "compiled.json", {**wanted, "sha256": hashlib.sha256(graph).hexdigest()})
-    except HomeError as error:
-        _log.warning("the compiled model is not kept: %s", error)
-    return graph
+    return _kept(
+        model_home(model.name, home) / "compiled" / precision / "model.onnx",
+        {"identity": asdict(identity), "config": asdict(model.config), "onnxruntime": onnxruntime.__version__},
+        lambda: _compile(model, precision),
+    )
+
+
+def packed_arrays(model: ModelFolder, identity: Identity, home: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the int8 model as the kernel reads it; cached as ``compiled_graph`` does."""
+    from safetensors.numpy import load
+
+    content = _kept(
+        model_home(model.name, home) / "compiled" / "int8" / "kernel.safetensors",
+        {"identity": asdict(identity), "config": asdict(model.config)},
+        lambda: _pack(model),
+    )
+    return load(content)
 
 
 def plain_graph(model: ModelFolder) -> bytes:
@@ -95,28 +102,47 @@ def plain_graph(model: ModelFolder) -> bytes:
     return bert_graph(model.config, load_tensors(model), model.pooling, fused=False)
 
 
-def _read_cached(folder: Path, wanted: dict[str, object]) -> bytes | None:
+def _kept(path: Path, wanted: dict[str, object], make: Callable[[], bytes]) -> bytes:
+    """The content of ``path`` if it is what is wanted; else made and put there."""
+    cached = _read_cached(path, wanted)
+    if cached is not None:
+        return cached
+    content = make()
+    try:
+        write_private(path, content)
+        write_json(path.with_suffix(".json"), {**wanted, "sha256": hashlib.sha256(content).hexdigest()})
+    except HomeError as error:
+        _log.warning("the compiled model is not kept: %s", error)
+    return content
+
+
+def _read_cached(path: Path, wanted: dict[str, object]) -> bytes | None:
     """The cached file if it is what is wanted, whole and undamaged. The note is written last, so it vouches."""
     try:
-        note = json.loads((folder / "compiled.json").read_text(encoding="utf-8"))
+        note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         checksum = note.pop("sha256")
         if note != wanted:
             return None
-        graph = (folder / "model.onnx").read_bytes()
+        content = path.read_bytes()
     except (OSError, ValueError, KeyError, AttributeError):
         return None
-    return graph if hashlib.sha256(graph).hexdigest() == checksum else None
+    return content if hashlib.sha256(content).hexdigest() == checksum else None
 
 
 def _compile(model: ModelFolder, precision: Precision) -> bytes:
     from .graph import bert_graph  # onnx is needed here only, and is slow to import
-
-    tensors = load_tensors(model)
-    if precision == "fp32":
-        return bert_graph(model.config, tensors, model.pooling)
-    from .calibration import captured_activations
     from .quantise import quantise
 
-    activations = captured_activations(model.config, tensors, model.pooling, load_tokenizer(model))
-    products = quantise(model.config, tensors, activations)
+    tensors = load_tensors(model)
+    products = quantise(model.config, tensors) if precision == "int8" else None
     return bert_graph(model.config, tensors, model.pooling, products=products)
+
+
+def _pack(model: ModelFolder) -> bytes:
+    from safetensors.numpy import save
+
+    from .kernel import pack
+    from .quantise import quantise
+
+    tensors = load_tensors(model)
+    return save(pack(model.config, tensors, quantise(model.config, tensors)))

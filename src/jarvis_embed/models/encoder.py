@@ -7,35 +7,35 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from ..config import Precision, load_settings
-from ..errors import InputError, ModelError
+from ..config import EngineName, Precision, load_settings
+from ..errors import InputError, ModelError, ModelUnsupported
 from ..home import home_folder
 from ..text import normalise
-from .compiled import Identity, compiled_graph, identify, plain_graph
-from .runtime import start_session
+from .compiled import Identity, compiled_graph, identify, packed_arrays, plain_graph
+from .engine import Engine, Vectors
+from .kernel import KernelEngine, is_supported
+from .kernel_build import kernel_library, kernel_state
+from .machine import usable_cores
+from .runtime import OnnxEngine
 from .store import find_model
 from .tokens import load_tokenizer
-from .tune import remembered_threads
+from .tune import remembered
 from .weights import ModelFolder
 
 if TYPE_CHECKING:
-    import onnxruntime
     import tokenizers
 
 _log = logging.getLogger(__name__)
 
-Vectors = npt.NDArray[np.float32]
-
-TOKEN_BUDGET: Final = 1024
-"""Tokens in one batch, padding included: enough to fill the cores, few enough to stay in their caches."""
+_BLOCK: Final = 4096
+"""Texts whose tokens are held at once: it bounds the memory that a million texts take, beside their vectors."""
 
 CACHED_QUERIES: Final = 1024
 """Single texts whose vectors are kept: about 2 MB. An assistant asks for the same message several times."""
@@ -50,6 +50,8 @@ class Encoder:
         dim: length of a vector.
         max_length: tokens of a text that are read, the two special ones included; the rest is cut off.
         precision: ``"fp32"`` or ``"int8"``.
+        engine: what computes: ``"kernel"`` or ``"onnx"``. It does not change the fingerprint, for both compute the
+            same from the same numbers; their vectors differ by rounding (cosine ≥ 0.999).
     """
 
     def __init__(
@@ -60,16 +62,17 @@ class Encoder:
         prompt: str,
         max_length: int,
         tokenizer: tokenizers.Tokenizer,
-        session: onnxruntime.InferenceSession,
+        engine: Engine,
         cache: int = 0,
     ) -> None:
         self.name, self.fingerprint, self.precision, self.max_length = name, fingerprint, precision, max_length
-        self.dim = int(session.get_outputs()[0].shape[1])
-        self._prompt, self._tokenizer, self._session = prompt, tokenizer, session
+        self.engine, self.dim = engine.name, engine.dim
+        self._prompt, self._tokenizer, self._engine = prompt, tokenizer, engine
         self._query = lru_cache(maxsize=cache)(self._embed_one)
 
     def __repr__(self) -> str:
-        return f"Encoder({self.name!r}, {self.precision}, dim={self.dim}, fingerprint={self.fingerprint[:8]}…)"
+        how = f"{self.precision}, {self.engine}, dim={self.dim}"
+        return f"Encoder({self.name!r}, {how}, fingerprint={self.fingerprint[:8]}…)"
 
     def embed(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> Vectors:
         """Embed each text; equal texts are computed once.
@@ -92,17 +95,21 @@ class Encoder:
             return self._query(normalise(texts[0])).copy()
         unique: dict[str, int] = {}
         rows = [unique.setdefault(normalise(text), len(unique)) for text in texts]
-        if not rows:
-            return np.empty((0, self.dim), np.float32)
-        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch_fast([self._prompt + t for t in unique])]
-        vectors = np.empty((len(unique), self.dim), np.float32)
+        different = list(unique)
+        vectors = np.empty((len(different), self.dim), np.float32)
         done = 0
-        for batch in batches([len(ids) for ids in tokens], TOKEN_BUDGET):
-            vectors[batch] = self._run([tokens[i] for i in batch])
-            done += len(batch)
+
+        def count(more: int) -> None:
+            nonlocal done
+            done += more
             if progress:
-                progress(done, len(unique))
-        return vectors if len(unique) == len(rows) else vectors[rows]
+                progress(done, len(different))
+
+        for start in range(0, len(different), _BLOCK):
+            block = [self._prompt + text for text in different[start : start + _BLOCK]]
+            tokens = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(block)]
+            vectors[start : start + _BLOCK] = self._engine.many(tokens, count)
+        return vectors if len(different) == len(rows) else vectors[rows]
 
     def embed_with_context(self, trigger: str, context: Sequence[str]) -> Vectors:
         """Embed a trigger with the turns before it, oldest first; (dim,) float32.
@@ -124,39 +131,7 @@ class Encoder:
         return bool(self._tokenizer.encode(self._prompt + normalise(text)).overflowing)
 
     def _embed_one(self, normalised: str) -> Vectors:
-        """The short way for one text, (1, dim): nothing to sort, nothing to pad."""
-        ids = np.array([self._tokenizer.encode(self._prompt + normalised).ids], np.int32)
-        (vector,) = self._session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
-        return vector  # type: ignore[no-any-return]
-
-    def _run(self, tokens: Sequence[Sequence[int]]) -> Vectors:
-        """One batch through the graph: padded at the right with zeros, which the mask keeps out."""
-        longest = max(map(len, tokens))
-        ids = np.zeros((len(tokens), longest), np.int32)
-        mask = np.zeros_like(ids)
-        for row, of_text in enumerate(tokens):
-            ids[row, : len(of_text)] = of_text
-            mask[row, : len(of_text)] = 1
-        (vectors,) = self._session.run(None, {"input_ids": ids, "attention_mask": mask})
-        return vectors  # type: ignore[no-any-return]
-
-
-def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Group positions so that like lengths meet and no group, padded, holds more than ``budget`` tokens.
-
-    Longest first: then the most memory is asked for at once, at the beginning. A text longer than the budget is a
-    group of its own.
-    """
-    group: list[int] = []
-    longest = 0
-    for position in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        longest = longest or lengths[position]
-        if group and longest * (len(group) + 1) > budget:
-            yield group
-            group, longest = [], lengths[position]
-        group.append(position)
-    if group:
-        yield group
+        return self._engine.one(self._tokenizer.encode(self._prompt + normalised).ids)
 
 
 def load_encoder(
@@ -165,6 +140,7 @@ def load_encoder(
     home: str | os.PathLike[str] | None = None,
     precision: Precision | None = None,
     threads: int | None = None,
+    engine: EngineName | None = None,
     cache: int = CACHED_QUERIES,
 ) -> Encoder:
     """Load a model: from its compiled file, or compiled first if there is none.
@@ -174,16 +150,24 @@ def load_encoder(
         home: where compiled files and settings lie; ``JARVIS_HOME`` or ``~/.jarvis`` if None.
         precision: ``"fp32"`` or ``"int8"``; that of the settings if None.
         threads: cores for one call; what ``models tune`` found best for one message if None, else all.
+        engine: ``"kernel"``, ``"onnx"`` or ``"auto"``; that of the settings if None. Auto is what ``models tune``
+            found best, else the kernel where it can be had.
         cache: how many of the last single texts keep their vectors; 0 for none, as in a benchmark.
 
     Raises:
-        UnknownModel, WeightsMissing, WeightsDamaged, ModelUnsupported: the model cannot be had; says what to do.
+        UnknownModel, WeightsMissing, WeightsDamaged: the model cannot be had; says what to do.
+        ModelUnsupported: nor can it be run in this way; ``engine="kernel"`` without a kernel is one.
     """
     root = home_folder(home)
     settings = load_settings(root)
     found = find_model(model if model is not None else settings.model, root)
     precision = precision or settings.precision
-    threads = threads or remembered_threads(found.name, precision, root)
+    tuned = remembered(found.name, precision, root)
+    engine = engine or settings.engine
+    if engine == "auto" and tuned is not None:
+        engine = tuned.engine
+    if threads is None and tuned is not None and tuned.engine == "onnx":
+        threads = tuned.threads
     identity = identify(found, precision)
     return Encoder(
         name=found.name,
@@ -192,19 +176,31 @@ def load_encoder(
         prompt=found.prompt,
         max_length=found.max_length,
         tokenizer=load_tokenizer(found),
-        session=_start(found, precision, identity, root, threads),
+        engine=_start(found, precision, identity, root, threads or usable_cores(), engine),
         cache=cache,
     )
 
 
 def _start(
-    model: ModelFolder, precision: Precision, identity: Identity, home: Path, threads: int | None
-) -> onnxruntime.InferenceSession:
-    """Start the compiled model; where onnxruntime lacks its own operators, fp32 runs on standard ones, more slowly."""
+    model: ModelFolder, precision: Precision, identity: Identity, home: Path, threads: int, wanted: EngineName
+) -> Engine:
+    """The kernel where it is wanted and can be had, else onnxruntime.
+
+    Where onnxruntime lacks its own operators, fp32 runs on standard ones, more slowly.
+    """
+    if wanted != "onnx" and precision == "int8" and is_supported(model.config):
+        library = kernel_library(home)
+        if library is not None:
+            return KernelEngine(library, model.config, model.pooling, packed_arrays(model, identity, home), threads)
+    if wanted == "kernel":
+        raise ModelUnsupported(
+            f"the kernel cannot run {model.name} in {precision} here: {kernel_state(home)}",
+            "Use the engine auto, which takes onnxruntime then",
+        )
     try:
-        return start_session(compiled_graph(model, precision, identity, home), threads)
+        return OnnxEngine(compiled_graph(model, precision, identity, home), threads)
     except ModelError as error:
         if precision != "fp32":
             raise
         _log.warning("standard operators are used, several times slower: %s", error.problem)
-        return start_session(plain_graph(model), threads)
+        return OnnxEngine(plain_graph(model), threads)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .quantise import Product, joined_qkv, product_names
+from .quantise import Product, hadamard, joined_qkv, rounded_rows
 from .registry import Pooling
 from .weights import BertConfig, Tensors
 
@@ -160,12 +160,13 @@ class _IntegerLayer(_FusedLayer):
 
     def embeddings(self) -> str:
         """A row of the table is read as integers and multiplied by the row's own scale."""
-        graph, words = self.graph, self.tensors["embeddings.word_embeddings.weight"]
-        scale = np.abs(words).max(1, keepdims=True) / np.float32(127) + np.float32(1e-12)
-        table = graph.constant("words", np.rint(words / scale).astype(np.int8))
+        graph = self.graph
+        integers, scale = rounded_rows(self.tensors["embeddings.word_embeddings.weight"])
         word = graph.node(
             "Mul",
-            graph.node("Cast", graph.node("Gather", table, INPUT_IDS), to=TensorProto.FLOAT),
+            graph.node(
+                "Cast", graph.node("Gather", graph.constant("words", integers), INPUT_IDS), to=TensorProto.FLOAT
+            ),
             graph.node("Gather", graph.constant("words.scale", scale), INPUT_IDS),
         )
         return _norm(
@@ -173,20 +174,12 @@ class _IntegerLayer(_FusedLayer):
         )
 
     def attention(self, hidden: str, prefix: str) -> str:
-        graph, name = self.graph, product_names(prefix)["qkv"]
-        product = self.products[name]
-        scale = graph.constant(name + ".scale", product.scale)
-        zero_point = graph.constant(name + ".zero_point", product.zero_point)
+        graph = self.graph
+        thirds = graph.constant("thirds", np.array([self.config.hidden] * 3))
+        query, key, value = graph.nodes("Split", 3, self.product(hidden, prefix + "qkv"), thirds, axis=-1)
         mixed = graph.node(
-            "QAttention",
-            graph.node("QuantizeLinear", self._smoothed(hidden, name), scale, zero_point),
-            graph.constant(name + ".weight", product.weight),
-            graph.constant(name + ".bias", product.bias),
-            scale,
-            graph.constant(name + ".weight_scale", product.weight_scale),
-            ATTENTION_MASK,
-            zero_point,
-            graph.constant(name + ".weight_zero_point", np.zeros(product.weight_scale.shape, np.int8)),
+            "MultiHeadAttention",
+            *(query, key, value, "", ATTENTION_MASK),
             num_heads=self.config.heads,
             mask_filter_value=_MASKED,
             domain=_CONTRIB,
@@ -194,27 +187,30 @@ class _IntegerLayer(_FusedLayer):
         return self.product(mixed, prefix + "attention.output.dense")
 
     def product(self, value: str, name: str) -> str:
-        """The bias is added here: what quantisation shifts by on average is taken back in it."""
+        """Rotated, rounded by groups, multiplied in integers; the bias is added here."""
         graph, product = self.graph, self.products[name]
-        scale = graph.constant(name + ".scale", product.scale)
-        zero_point = graph.constant(name + ".zero_point", product.zero_point)
-        value = self._smoothed(value, name)
-        integers = graph.node("QuantizeLinear", value, scale, zero_point)
-        total = self._multiplied(integers, scale, zero_point, name, graph.constant(name + ".bias", product.bias))
-        if not product.refined:
-            return total
-        lost = graph.node("Sub", value, graph.node("DequantizeLinear", integers, scale, zero_point))
-        scale = graph.constant(name + ".fine_scale", product.scale / np.float32(254))  # half a step is 127 fine ones
-        zero_point = graph.constant("fine_zero_point", np.uint8(128))
-        fine = self._multiplied(graph.node("QuantizeLinear", lost, scale, zero_point), scale, zero_point, name, "")
-        return graph.node("Add", total, fine)
-
-    def _multiplied(self, integers: str, scale: str, zero_point: str, name: str, bias: str) -> str:
-        graph, product = self.graph, self.products[name]
-        weight = graph.constant(name + ".weight", product.weight)
-        weight_scale = graph.constant(name + ".weight_scale", product.weight_scale)
-        inputs = (integers, weight, scale, weight_scale, zero_point, "", bias)
-        return graph.node("MatMulIntegerToFloat", *inputs, domain=_CONTRIB)
+        (inputs, outputs), group = product.weight.shape, product.group
+        if product.rotate:
+            grouped = graph.node("Reshape", value, graph.constant(f"groups_of_{group}", np.array([0, 0, -1, group])))
+            turned = graph.node("MatMul", grouped, graph.constant(f"hadamard_{group}", hadamard(group)))
+            value = graph.node("Reshape", turned, graph.constant(f"rows_of_{inputs}", np.array([0, 0, inputs])))
+        # The operator wants unsigned weights around 128, all of an output together.
+        unsigned = (product.weight.T.astype(np.int16) + 128).astype(np.uint8)
+        return graph.node(
+            "MatMulNBits",
+            value,
+            graph.constant(name + ".weight", unsigned.reshape(outputs, inputs // group, group)),
+            graph.constant(name + ".scale", product.scale.T.reshape(-1)),
+            "",
+            "",
+            graph.constant(name + ".bias", product.bias),
+            K=inputs,
+            N=outputs,
+            bits=8,
+            block_size=group,
+            accuracy_level=4,  # activations in 8 bits too, each group of a row by a scale of its own
+            domain=_CONTRIB,
+        )
 
     def gelu(self, value: str, name: str) -> str:
         del name  # the bias is in the product
@@ -222,13 +218,6 @@ class _IntegerLayer(_FusedLayer):
 
     def add_and_norm(self, value: str, residual: str, name: str) -> str:
         return _norm(self.graph, self.tensors, self.config, self.graph.node("Add", value, residual), name)
-
-    def _smoothed(self, value: str, name: str) -> str:
-        """The value with its channels brought to like size, unless the product before has done so."""
-        inverse = self.products[name].inverse
-        return (
-            value if inverse is None else self.graph.node("Mul", value, self.graph.constant(name + ".inverse", inverse))
-        )
 
 
 class _PlainLayer(_FusedLayer):
@@ -326,6 +315,12 @@ class _Graph:
         outputs = [output, *(f"{output}_unused_{number}" for number in range(unused))]
         self._nodes.append(helper.make_node(operator, inputs, outputs, domain=domain, **attributes))
         return output
+
+    def nodes(self, operator: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
+        """Add a node of several outputs and return their names."""
+        outputs = [f"{operator}_{len(self._nodes)}_{number}" for number in range(count)]
+        self._nodes.append(helper.make_node(operator, inputs, outputs, **attributes))
+        return outputs
 
     def serialised(self, hidden: int) -> bytes:
         """Close the graph around what was added."""

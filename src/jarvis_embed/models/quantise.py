@@ -1,86 +1,73 @@
-"""Int8 for the encoder: every product of activations and weights becomes one of integers, with fixed scales.
+"""Int8 for the encoder: every product of activations and weights becomes one of integers.
 
-A product ``x @ W + b`` is computed as ``(round(x · inverse / scale) @ Q) · scale · weight_scale + bias`` with unsigned
-8-bit activations and signed 8-bit weights. The scales are found once, from the activations of calibration texts, so
-a vector never depends on what else is in its batch. Six things keep it near the fp32 one:
+Inputs and weights are cut into groups of 64 along the dimension that is summed over, and each group is rounded to
+signed 8 bits by a scale of its own: that of a weight's group is fixed here, that of an activation's group is found
+when it comes. So a vector does not depend on what else is in its batch, and nothing has to be calibrated.
 
-- ``_smoothing``: channels whose activations are large lend size to their weights, which have room for it
-  (SmoothQuant, Xiao et al. 2022). Where the product before is linear, it does the division and nothing is left to do.
-- ``_copies``: a channel that is still far larger than the others is split into several, each with an equal part of
-  its weights (outlier channel splitting, Zhao et al. 2019).
-- ``_rounded``: weights are rounded one input channel after the other, and the error of each is passed on to those
-  not rounded yet, as far as the activations make them exchangeable (GPTQ, Frantar et al. 2022).
-- what rounding loses of the activations after GELU, which lose most, is multiplied as well in every other layer.
-- the bias takes back the mean of the error that is left (Nagel et al. 2019).
-- the range is a little wider than what calibration saw: clipping hurts one text much, coarseness hurts all little.
+A few channels of a BERT are ten to a hundred times larger than the others, and their group would be rounded far too
+coarsely. Therefore each group is multiplied by a Hadamard matrix first, which spreads every channel evenly over its
+group and leaves the product as it was, since the weights are multiplied by the same matrix: (x H)(Hᵀ W) = x W
+(QuIP, Chee et al. 2023; QuaRot, Ashkboos et al. 2024). For the weights that is done here, once. For the heads' mean
+of values the matrices before and after take it up; for the other three inputs ``graph`` and ``kernel.c`` do it.
 
-What was tried and what each gave: docs/quantisation.md.
+What was tried before, and what each gave: docs/quantisation.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import ModelUnsupported
 from .weights import BertConfig, Tensors
 
 Floats = npt.NDArray[np.float32]
-Activations = Mapping[str, Floats]
-"""Name of a product → what flowed into it: (tokens, channels)."""
 
-_STRENGTH: Final = 0.7
-_STRENGTH_AFTER_GELU: Final = 0.5
-_MARGIN: Final = 1.05
-_SPLIT_SHARE: Final = 24  # one more channel for every so many
-_REFINED_EVERY: Final = 2
-_DAMPING: Final = 0.01
-_BLOCK: Final = 128
+GROUP: Final = 64
+"""Numbers that share a scale: the fewer, the nearer to fp32, and the more scales to multiply by."""
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One product in integers.
+    """One product in integers: ``x @ W + bias``.
 
     Attributes:
-        weight: (K, N) int8.
-        weight_scale: (N,) float32, one for each output.
-        bias: (N,) float32, added after the product.
-        scale, zero_point: an activation x stands as the uint8 ``round(x · inverse / scale) + zero_point``.
-        inverse: (K,) float32, or None where the product before has this factor in its weights.
-        refined: what rounding the activations loses is multiplied too, in a second product with the same weights.
+        weight: (K, N) int8, the rotated and rounded W.
+        scale: (K / group, N) float32: weight × scale is the rotated W.
+        bias: (N,) float32.
+        group: how many of the K share a scale; ``GROUP``, or less where K is no multiple of it.
+        rotate: whether x must be rotated in groups before it is rounded; else its maker has done so.
     """
 
     weight: npt.NDArray[np.int8]
-    weight_scale: Floats
+    scale: Floats
     bias: Floats
-    scale: np.float32
-    zero_point: np.uint8
-    inverse: Floats | None
-    refined: bool = False
+    group: int
+    rotate: bool
 
 
-def quantise(config: BertConfig, tensors: Tensors, activations: Activations) -> dict[str, Product]:
-    """Quantise all products of the encoder.
+def quantise(config: BertConfig, tensors: Tensors) -> dict[str, Product]:
+    """Quantise all products of the encoder: name of ``product_names`` → product.
 
-    Args:
-        activations: for each name of ``product_names``, what flowed into it in the fp32 encoder.
-
-    Returns:
-        name → product. The first product of a feed-forward layer gives, and the second takes, some channels twice.
+    Raises:
+        ModelUnsupported: a dimension of the model is no multiple of 16.
     """
     products: dict[str, Product] = {}
     for number in range(config.layers):
-        prefix = f"encoder.layer.{number}."
-        products |= _attention(tensors, prefix, activations)
-        feed_forward = _feed_forward(tensors, prefix, activations)
-        if number % _REFINED_EVERY == 0:
-            outer = product_names(prefix)["outer"]
-            feed_forward[outer] = replace(feed_forward[outer], refined=True)
-        products |= feed_forward
+        names = product_names(f"encoder.layer.{number}.")
+        # Joined heads are a mean of values. So the value matrix can rotate them, within each head.
+        head = _power_of_two_in(config.hidden // config.heads)
+        weight, bias = joined_qkv(tensors, f"encoder.layer.{number}.")
+        values = slice(2 * config.hidden, None)
+        weight[:, values] = rotated(weight[:, values].T, head).T
+        bias[values] = rotated(bias[values, None], head)[:, 0]
+        products[names["qkv"]] = _product(weight, bias)
+        weight, bias = _linear(tensors, names["joined"])
+        products[names["joined"]] = _product(rotated(weight, head), bias, rotate=False)
+        products |= {names[part]: _product(*_linear(tensors, names[part])) for part in ("inner", "outer")}
     return products
 
 
@@ -96,104 +83,47 @@ def product_names(prefix: str) -> dict[str, str]:
 
 def joined_qkv(tensors: Tensors, prefix: str) -> tuple[Floats, Floats]:
     """Query, key and value side by side: weight (H, 3H) and bias (3H,)."""
-    names = [f"{prefix}attention.self.{part}" for part in ("query", "key", "value")]
-    weight = np.concatenate([tensors[name + ".weight"].T for name in names], axis=1)
-    return weight, np.concatenate([tensors[name + ".bias"] for name in names])
+    parts = [_linear(tensors, f"{prefix}attention.self.{part}") for part in ("query", "key", "value")]
+    return np.concatenate([weight for weight, _ in parts], axis=1), np.concatenate([bias for _, bias in parts])
 
 
-def _attention(tensors: Tensors, prefix: str, activations: Activations) -> dict[str, Product]:
-    """Joined heads first: they are a mean of values, so their smoothing can be done by the value matrix."""
-    names = product_names(prefix)
-    inputs = activations[names["joined"]]
-    weight = tensors[names["joined"] + ".weight"].T
-    smoothing = _smoothing(inputs, weight, _STRENGTH)
-    joined = _product(weight, tensors[names["joined"] + ".bias"], inputs, smoothing)
-    weight, bias = joined_qkv(tensors, prefix)
-    hidden = weight.shape[0]
-    weight[:, 2 * hidden :] /= smoothing
-    bias[2 * hidden :] /= smoothing
-    inputs = activations[names["qkv"]]
-    qkv = _product(weight, bias, inputs, _smoothing(inputs, weight, _STRENGTH))
-    return {names["qkv"]: qkv, names["joined"]: replace(joined, inverse=None)}
+def rounded_rows(table: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
+    """A table (V, H) in 8 bits, and the scale (V, 1) of each row."""
+    scale = np.abs(table).max(1, keepdims=True) / np.float32(127) + np.float32(1e-12)
+    return np.rint(table / scale).astype(np.int8), scale
 
 
-def _feed_forward(tensors: Tensors, prefix: str, activations: Activations) -> dict[str, Product]:
-    names = product_names(prefix)
-    inner, outer = activations[names["inner"]], activations[names["outer"]]
-    first, second = tensors[names["inner"] + ".weight"].T, tensors[names["outer"] + ".weight"].T
-    copies = _copies(outer, second)
-    channel = np.repeat(np.arange(len(copies)), copies)
-    first = first[:, channel]
-    second = np.divide(second[channel], copies[channel, None], dtype=np.float32)
-    outer = outer[:, channel]
-    return {
-        names["inner"]: _product(
-            first, tensors[names["inner"] + ".bias"][channel], inner, _smoothing(inner, first, _STRENGTH)
-        ),
-        names["outer"]: _product(
-            second,
-            tensors[names["outer"] + ".bias"],
-            outer,
-            _smoothing(outer, second, _STRENGTH_AFTER_GELU),
-        ),
-    }
+def hadamard(size: int) -> Floats:
+    """The symmetric orthogonal matrix of this size, a power of two, whose numbers are all equal but for their sign."""
+    matrix = np.ones((1, 1), np.float32)
+    while len(matrix) < size:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return matrix / np.float32(size**0.5)
 
 
-def _smoothing(inputs: Floats, weight: Floats, strength: float) -> Floats:
-    """What each input channel is divided by: largest activation ** strength / largest weight ** (1 − strength)."""
-    largest_input = np.abs(inputs).max(0) * _MARGIN + 1e-6
-    largest_weight = np.abs(weight).max(1) + 1e-6
-    smoothing = largest_input**strength / largest_weight ** (1 - strength)
-    smoothing /= np.exp(np.log(smoothing).mean())
-    return np.asarray(np.maximum(smoothing, 1e-3), np.float32)
+def rotated(weight: Floats, size: int) -> Floats:
+    """Multiply each ``size`` rows of (K, N) by a Hadamard matrix."""
+    grouped = weight.reshape(-1, size, weight.shape[1])
+    turned: Floats = np.matmul(hadamard(size), grouped).reshape(weight.shape)
+    return turned
 
 
-def _copies(inputs: Floats, weight: Floats) -> npt.NDArray[np.int64]:
-    """How often each channel shall stand: copies go where range × weight, and so the rounding error, is largest."""
-    error = (np.ptp(inputs, axis=0) * np.linalg.norm(weight, axis=1)) ** 2
-    copies = np.ones(len(error), np.int64)
-    for _ in range(len(error) // _SPLIT_SHARE):
-        copies[np.argmax(error / copies**2)] += 1
-    return copies
+def _linear(tensors: Tensors, name: str) -> tuple[Floats, Floats]:
+    return tensors[name + ".weight"].T, tensors[name + ".bias"]
 
 
-def _product(weight: Floats, bias: Floats, inputs: Floats, smoothing: Floats) -> Product:
-    """Quantise one product whose inputs are divided by ``smoothing`` first."""
-    smooth_inputs, smooth_weight = inputs / smoothing, weight * smoothing[:, None]
-    low = min(0.0, float(smooth_inputs.min())) * _MARGIN
-    high = max(1e-6, float(smooth_inputs.max())) * _MARGIN
-    scale = np.float32((high - low) / 255)
-    zero_point = np.uint8(np.clip(round(-low / float(scale)), 0, 255))
-    steps = np.clip(np.rint(smooth_inputs / scale) + np.float32(zero_point), 0, 255) - np.float32(zero_point)
-    seen = (steps * scale).astype(np.float32)  # what the integers make of the inputs
-    weight_scale = (np.abs(smooth_weight).max(0) / 127 + 1e-12).astype(np.float32)
-    rounded = _rounded(smooth_weight, weight_scale, seen.T @ seen / np.float32(len(seen)))
-    lost = smooth_inputs.mean(0) @ smooth_weight - seen.mean(0) @ (rounded * weight_scale)
-    return Product(
-        rounded, weight_scale, (bias + lost).astype(np.float32), scale, zero_point, np.float32(1) / smoothing
-    )
+def _product(weight: Floats, bias: Floats, *, rotate: bool = True) -> Product:
+    """Round to nearest, each group and output by its largest weight."""
+    inputs, outputs = weight.shape
+    group = _power_of_two_in(inputs)
+    if group < 16:
+        raise ModelUnsupported(f"a dimension of {inputs} cannot be multiplied in int8", "Use the precision fp32")
+    groups = (rotated(weight, group) if rotate else weight).reshape(-1, group, outputs)
+    scale = np.abs(groups).max(1) / np.float32(127) + np.float32(1e-12)
+    integers = np.rint(groups / scale[:, None]).astype(np.int8).reshape(inputs, outputs)
+    return Product(integers, scale, np.ascontiguousarray(bias), group, rotate)
 
 
-def _rounded(weight: Floats, scale: Floats, moments: Floats) -> npt.NDArray[np.int8]:
-    """Round ``weight`` / ``scale`` to int8 so that the product, not each weight, errs least.
-
-    Args:
-        moments: (K, K), the mean of x xᵀ over the inputs x.
-    """
-    order = np.argsort(-np.diag(moments), kind="stable")  # large channels first: others can still make good for them
-    rest = weight[order].astype(np.float64)
-    damped = moments[order][:, order].astype(np.float64)
-    damped[np.diag_indices_from(damped)] += _DAMPING * np.diag(damped).mean() + 1e-12
-    passing_on = np.linalg.cholesky(np.linalg.inv(damped)).T  # upper triangle: how an error is spread over later rows
-    result = np.empty(weight.shape, np.int8)
-    for start in range(0, len(rest), _BLOCK):
-        end = min(start + _BLOCK, len(rest))
-        errors = np.empty((end - start, rest.shape[1]))
-        for row in range(start, end):
-            result[row] = np.clip(np.rint(rest[row] / scale), -127, 127)
-            errors[row - start] = (rest[row] - result[row] * scale) / passing_on[row, row]
-            rest[row + 1 : end] -= np.outer(passing_on[row, row + 1 : end], errors[row - start])
-        rest[end:] -= passing_on[start:end, end:].T @ errors
-    unordered = np.empty_like(result)
-    unordered[order] = result
-    return unordered
+def _power_of_two_in(number: int) -> int:
+    """The largest power of two that divides ``number``, ``GROUP`` at most."""
+    return min(number & -number, GROUP)

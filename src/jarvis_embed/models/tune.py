@@ -1,24 +1,26 @@
-"""How many threads are best for one message on this machine: measured once, remembered, read at every load.
+"""What is fastest for one message on this machine: measured once, remembered, read at every load.
 
-More threads are not always faster: a product over a dozen tokens is done before the last thread has woken up. What was
-found holds for one model at one precision, one kind of machine and one onnxruntime. It lies in ``tuning.json`` in our
-folder of the home; a damaged or foreign file counts as none, and the next measurement replaces it.
+The kernel uses one core for one message. onnxruntime can use several, and more are not always faster: a product over
+a dozen tokens is done before the last thread has woken up. What was found holds for one model at one precision, one
+kind of machine and one onnxruntime. It lies in ``tuning.json`` in our folder of the home; a damaged or foreign file
+counts as none, and the next measurement replaces it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from ..config import Precision
+from ..errors import ModelUnsupported
 from ..home import embeddings_folder, write_json
-from .runtime import usable_cores
+from .machine import processor, usable_cores
 
 _TEXTS: Final = (
     "ok", "haha yes", "wanna grab lunch?", "on my way, be there in 10", "did you see the game last night?",
@@ -32,19 +34,30 @@ _CLEAR_GAIN: Final = 0.97
 """More threads must be at least this much faster than fewer: the cores have other work too."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Way:
+    """An engine and the cores that it uses for one message."""
+
+    engine: Literal["kernel", "onnx"]
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.threads}"
+
+
 @dataclass(frozen=True, slots=True)
 class Tuning:
     """What was found for one model on this machine.
 
     Attributes:
-        threads: the choice.
-        milliseconds: threads → median ms of one message.
+        best: the choice.
+        milliseconds: way → median ms of one message.
     """
 
     model: str
     precision: Precision
-    threads: int
-    milliseconds: dict[int, float]
+    best: Way
+    milliseconds: dict[Way, float]
 
 
 def tune(
@@ -56,7 +69,9 @@ def tune(
     cores: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Tuning:
-    """Measure one message with 1, 2, … ``cores`` threads, and remember the best number. Takes seconds.
+    """Measure one message by the kernel and by onnxruntime with 1, 2, … ``cores`` threads; remember the best.
+
+    Takes seconds.
 
     Args:
         cores: the highest number that is tried; all usable ones if None.
@@ -67,22 +82,27 @@ def tune(
     """
     from .encoder import load_encoder  # that module reads what this one remembers
 
-    counts = candidates(cores or usable_cores())
-    encoders = {n: load_encoder(model, home=home, precision=precision, threads=n, cache=0) for n in counts}
-    seconds: dict[int, list[float]] = {n: [] for n in counts}
+    ways = [Way("onnx", threads) for threads in candidates(cores or usable_cores())]
+    encoders = {
+        way: load_encoder(model, home=home, precision=precision, engine="onnx", threads=way.threads, cache=0)
+        for way in ways
+    }
+    with contextlib.suppress(ModelUnsupported):
+        kernel = load_encoder(model, home=home, precision=precision, engine="kernel", threads=1, cache=0)
+        encoders = {Way("kernel", 1): kernel} | encoders
+    seconds: dict[Way, list[float]] = {way: [] for way in encoders}
     for done in range(rounds):
-        for n, encoder in encoders.items():
+        for way, encoder in encoders.items():
             time.sleep(_PAUSE_S)  # the threads of the one before must fall asleep first
             encoder.embed([_TEXTS[0]])
             for text in _TEXTS * _PASSES:
                 start = time.perf_counter()
                 encoder.embed([text])
-                seconds[n].append(time.perf_counter() - start)
+                seconds[way].append(time.perf_counter() - start)
         if progress:
             progress("tune", done + 1, rounds)
-    found = {n: statistics.median(of_n) * 1e3 for n, of_n in seconds.items()}
-    name = encoders[counts[0]].name
-    tuning = Tuning(name, precision, choose(found), {n: round(ms, 4) for n, ms in found.items()})
+    found = {way: round(statistics.median(of_way) * 1e3, 4) for way, of_way in seconds.items()}
+    tuning = Tuning(encoders[ways[0]].name, precision, choose(found), found)
     remember(tuning, home)
     return tuning
 
@@ -93,24 +113,30 @@ def candidates(cores: int) -> list[int]:
     return sorted({n for n in (1, 2, 3, 4, *doubling, cores) if n <= cores})
 
 
-def choose(milliseconds: dict[int, float]) -> int:
-    """The fewest threads than which no larger number is clearly faster."""
+def choose(milliseconds: dict[Way, float]) -> Way:
+    """The way with the fewest threads than which none with more is clearly faster."""
     best = min(milliseconds.values())
-    return min(n for n, ms in milliseconds.items() if ms * _CLEAR_GAIN <= best)
+    good = [way for way, ms in milliseconds.items() if ms * _CLEAR_GAIN <= best]
+    return min(good, key=lambda way: (way.threads, milliseconds[way]))
 
 
-def remembered_threads(model: str, precision: str, home: Path) -> int | None:
+def remembered(model: str, precision: str, home: Path) -> Way | None:
     """What ``tune`` found for this model on this machine, or None. One small file is read; nothing is raised."""
     found = _machine_entry(_read(home)).get(f"{model}/{precision}")
-    threads = found.get("threads") if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return None
+    threads, engine = found.get("threads"), found.get("engine")
     # A container may have been given fewer cores since: the key holds their number, but a file can hold anything.
-    return threads if type(threads) is int and 1 <= threads <= usable_cores() else None
+    if type(threads) is int and 1 <= threads <= usable_cores() and engine in ("kernel", "onnx"):
+        return Way(engine, threads)
+    return None
 
 
 def remember(tuning: Tuning, home: Path) -> None:
     """Add ``tuning`` to what is remembered, for this machine."""
     kept = _read(home)
-    entry = {"threads": tuning.threads, "milliseconds": tuning.milliseconds}
+    found = {str(way): ms for way, ms in tuning.milliseconds.items()}
+    entry = {"engine": tuning.best.engine, "threads": tuning.best.threads, "milliseconds": found}
     of_machine = {**_machine_entry(kept), f"{tuning.model}/{tuning.precision}": entry}
     write_json(_path(home), {**kept, machine_key(): of_machine})
 
@@ -119,17 +145,7 @@ def machine_key() -> str:
     """What a measurement depends on besides the model: processor, cores, and onnxruntime."""
     import onnxruntime
 
-    return f"{_processor()} · {usable_cores()} cores · onnxruntime {onnxruntime.__version__}"
-
-
-def _processor() -> str:
-    """The processor's name, as far as it can be had without starting a process."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:  # noqa: PTH123  only a few lines of it
-            named = next((line for line in file if line.startswith("model name")), "")
-    except OSError:
-        named = ""
-    return named.partition(":")[2].strip() or platform.processor() or platform.machine()
+    return f"{processor()} · {usable_cores()} cores · onnxruntime {onnxruntime.__version__}"
 
 
 def _path(home: Path) -> Path:

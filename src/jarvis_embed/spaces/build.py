@@ -19,7 +19,8 @@ import numpy.typing as npt
 from ..errors import SpaceDamaged, SpaceError
 from ..home import home_folder, locked, make_private_folder
 from ..library import Library
-from ..models.encoder import Encoder, Vectors
+from ..models.encoder import Encoder
+from ..models.engine import Vectors
 from ..models.store import model_home
 from ..text import normalise
 from .artifact import Array, Stream, open_artifact, write_artifact

@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from ..models.encoder import Vectors
+from ..models.engine import Vectors
 
 IndexKind = Literal["exact", "ivf"]
 

@@ -16,7 +16,8 @@ from ..errors import FingerprintMismatch, InputError, SpaceMissing
 from ..home import home_folder
 from ..library import Library
 from ..messages import Pair
-from ..models.encoder import Encoder, Vectors, load_encoder
+from ..models.encoder import Encoder, load_encoder
+from ..models.engine import Vectors
 from ..models.store import model_home
 from ..text import normalise
 from .artifact import Array, open_artifact

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..home import open_private, reported
-from ..models.encoder import Vectors
+from ..models.engine import Vectors
 
 KEY_BYTES = 16
 

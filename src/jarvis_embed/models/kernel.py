@@ -1,0 +1,196 @@
+"""The kernel: an int8 encoder in one C function (``kernel.c``), for short messages about twice as fast as the graph.
+
+It computes what ``graph``'s integer layers compute, from the same numbers, so its vectors are theirs but for rounding
+(cosine ≥ 0.999), and a space built by the one is open to the other. Texts are not padded. The kernel itself uses one
+core; many texts are shared out among threads, which it can be called from at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from .engine import Progress, Tokens, Vectors
+from .quantise import GROUP, Product, product_names, rounded_rows
+from .registry import Pooling
+from .weights import BertConfig, Tensors
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+_PANEL: Final = 32
+_LANES: Final = 16
+_CHUNK: Final = 192
+"""Tokens in one call: enough to use a panel of weights often, few enough that they stay in the second cache."""
+
+_PARTS: Final = ("weight", "scale", "shift", "bias")
+
+
+def is_supported(config: BertConfig) -> bool:
+    """Whether the kernel can run a model of this shape: its dimensions are multiples of what it computes at once."""
+    head = config.hidden // config.heads
+    return config.hidden % GROUP == 0 and config.intermediate % GROUP == 0 and head % _LANES == 0
+
+
+def pack(config: BertConfig, tensors: Tensors, products: Mapping[str, Product]) -> dict[str, npt.NDArray[Any]]:
+    """Arrange a quantised model in the order in which the kernel reads it."""
+    words, word_scale = rounded_rows(tensors["embeddings.word_embeddings.weight"])
+    of_type_0 = tensors["embeddings.token_type_embeddings.weight"][0]
+    packed: dict[str, npt.NDArray[Any]] = {
+        "words": words,
+        "word_scale": word_scale[:, 0],
+        "positions": tensors["embeddings.position_embeddings.weight"] + of_type_0,
+    }
+    for name in _norm_names(config):
+        packed[name + ".gamma"] = tensors[name + ".LayerNorm.weight"]
+        packed[name + ".beta"] = tensors[name + ".LayerNorm.bias"]
+    for name, product in products.items():
+        inputs, outputs = product.weight.shape
+        sums = product.weight.reshape(-1, GROUP, outputs).sum(1, dtype=np.int32)
+        packed |= {
+            name + ".weight": product.weight.reshape(inputs // 4, 4, outputs // _PANEL, _PANEL).transpose(2, 0, 3, 1),
+            name + ".scale": _by_panel(product.scale),
+            name + ".shift": _by_panel(-128 * sums),  # activations stand around 128
+            name + ".bias": product.bias,
+        }
+    return {name: np.ascontiguousarray(array) for name, array in packed.items()}
+
+
+def _by_panel(of_groups: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(groups, N) → (N / PANEL, groups, PANEL)."""
+    return of_groups.reshape(len(of_groups), -1, _PANEL).transpose(1, 0, 2)
+
+
+def _norm_names(config: BertConfig) -> list[str]:
+    of_layers = (f"encoder.layer.{n}.{part}" for n in range(config.layers) for part in ("attention.output", "output"))
+    return ["embeddings", *of_layers]
+
+
+class _Product(ctypes.Structure):
+    _fields_ = (("inputs", ctypes.c_int32), ("outputs", ctypes.c_int32), *((part, ctypes.c_void_p) for part in _PARTS))
+
+
+class _Norm(ctypes.Structure):
+    _fields_ = (("gamma", ctypes.c_void_p), ("beta", ctypes.c_void_p))
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (("products", _Product * 4), ("norms", _Norm * 2))
+
+
+class _Model(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("layers", "hidden", "heads", "intermediate", "first_token_only")),
+        ("epsilon", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in ("words", "word_scale", "positions")),
+        ("norm", _Norm),
+        ("layer", ctypes.POINTER(_Layer)),
+    )
+
+
+class KernelEngine:
+    """A packed model and the compiled kernel."""
+
+    name = "kernel"
+
+    def __init__(
+        self, library: ctypes.CDLL, config: BertConfig, pooling: Pooling, packed: Arrays, threads: int
+    ) -> None:
+        self.dim = config.hidden
+        self._arrays = {name: _aligned(array) for name, array in packed.items()}  # the model below points into them
+        self._model = self._described(config, pooling)
+        self._encode, self._needed = library.encode, library.memory_needed
+        self._encode.restype, self._needed.restype = None, ctypes.c_size_t
+        self._own = threading.local()
+        self._pool = ThreadPoolExecutor(threads, "kernel") if threads > 1 else None
+
+    def one(self, tokens: Tokens) -> Vectors:
+        return self._run([tokens])
+
+    def many(self, tokens: Sequence[Tokens], progress: Progress) -> Vectors:
+        vectors = np.empty((len(tokens), self.dim), np.float32)
+        parts = list(_chunks([len(of_text) for of_text in tokens]))
+        apply = map if self._pool is None else self._pool.map
+        for part, computed in zip(parts, apply(self._run, [tokens[part] for part in parts]), strict=True):
+            vectors[part] = computed
+            progress(len(computed))
+        return vectors
+
+    def _run(self, tokens: Sequence[Tokens]) -> Vectors:
+        lengths = [len(of_text) for of_text in tokens]
+        first = np.zeros(len(tokens) + 1, np.int32)
+        np.cumsum(lengths, out=first[1:])
+        ids = np.array(tokens[0] if len(tokens) == 1 else [i for of_text in tokens for i in of_text], np.int32)
+        vectors = np.empty((len(tokens), self.dim), np.float32)
+        memory = self._memory(len(ids), max(lengths))
+        self._encode(
+            ctypes.byref(self._model), _address(ids), _address(first), len(tokens), _address(memory), _address(vectors)
+        )
+        return vectors
+
+    def _memory(self, tokens: int, longest: int) -> npt.NDArray[np.uint8]:
+        """The calling thread's own working memory, kept from call to call and grown when it must be."""
+        needed = int(self._needed(ctypes.byref(self._model), tokens, longest))
+        memory: npt.NDArray[np.uint8] | None = getattr(self._own, "memory", None)
+        if memory is None or len(memory) < needed:
+            memory = self._own.memory = _aligned(np.empty(needed, np.uint8))
+        return memory
+
+    def _described(self, config: BertConfig, pooling: Pooling) -> _Model:
+        norms = iter(
+            [_Norm(*(self._at(f"{name}.{part}") for part in ("gamma", "beta"))) for name in _norm_names(config)]
+        )
+        embeddings = next(norms)
+        layers = (_Layer * config.layers)()
+        for number in range(config.layers):
+            names = product_names(f"encoder.layer.{number}.")
+            layers[number] = _Layer(
+                (_Product * 4)(*map(self._product, names.values())), (_Norm * 2)(next(norms), next(norms))
+            )
+        return _Model(
+            config.layers,
+            config.hidden,
+            config.heads,
+            config.intermediate,
+            int(pooling == "cls"),
+            config.layer_norm_epsilon,
+            *(self._at(name) for name in ("words", "word_scale", "positions")),
+            embeddings,
+            layers,
+        )
+
+    def _product(self, name: str) -> _Product:
+        outputs, quarters, panel, _ = self._arrays[name + ".weight"].shape
+        return _Product(4 * quarters, outputs * panel, *(self._at(f"{name}.{part}") for part in _PARTS))
+
+    def _at(self, name: str) -> ctypes.c_void_p:
+        return _address(self._arrays[name])
+
+
+def _chunks(lengths: Sequence[int]) -> Iterator[slice]:
+    """Cut texts, in their order, into pieces of about ``_CHUNK`` tokens."""
+    start = tokens = 0
+    for position, length in enumerate(lengths):
+        if tokens and tokens + length > _CHUNK:
+            yield slice(start, position)
+            start, tokens = position, 0
+        tokens += length
+    yield slice(start, len(lengths))
+
+
+def _address(array: npt.NDArray[Any]) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def _aligned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A copy that begins where a line of the cache does."""
+    buffer = np.empty(array.nbytes + 64, np.uint8)
+    offset = -buffer.ctypes.data % 64
+    copy = buffer[offset : offset + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy

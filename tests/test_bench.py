@@ -21,6 +21,8 @@ from jarvis_embed.models import tune as tuning
 from jarvis_embed.models.registry import REGISTRY
 from jarvis_embed.models.store import add_model, find_model
 
+ONE_THREAD = tuning.Way("onnx", 1)
+
 
 class Clock:
     """Time that passes only while an engine works or a pause is made."""
@@ -141,7 +143,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_minimal_run_has_everything(tiny_folder: Path, home: Path, history: Path, small_limits: None) -> None:
-    add_model("tiny", tiny_folder, home)
+    add_model("tiny", tiny.write_model(home.parent / "m", tiny.config(2, 64, 4, 128)), home)
     seen: list[str] = []
     report = run_bench(["tiny"], _settings(history), home, lambda stage, _done, _total: seen.append(stage))
     result = json.loads(json.dumps(asdict(report)))
@@ -149,6 +151,7 @@ def test_a_minimal_run_has_everything(tiny_folder: Path, home: Path, history: Pa
     assert set(result) == {"schema", "date", "settings", "machine", "texts", "rows", "notes"}
     assert str(history.parent) not in json.dumps(result)
     rows = {row["precision"]: row for row in result["rows"]}
+    assert set(rows) == set(peers.OUR_FORMS)
     assert rows["fp32"]["quality"] is None  # it is the reference itself where torch takes no part
     for row in rows.values():
         assert (row["model"], row["engine"], row["shape_only"]) == ("tiny", "ours", False)
@@ -179,7 +182,9 @@ def test_a_shape_runs_on_random_weights_and_leaves_nothing(tiny_folder: Path, ho
     shape = lanes.shape_of(spec, find_model(tiny_folder, home), tmp_path / "scratch", seed=1)
     notes: list[str] = []
     opened = list(lanes.open_lanes(shape, 1, tmp_path / "scratch", notes, with_peers=True))
-    assert {lane.engine for lane in opened} <= {"ours fp32", "ours int8"}  # peers are for real weights
+    assert {lane.engine for lane in opened} <= {
+        f"ours {form}" for form in peers.OUR_FORMS
+    }  # peers are for real weights
     assert shape.shape_only
     assert opened[0].embed(["hey you"], 1).shape == (1, config.hidden)
     assert not home.exists()
@@ -271,36 +276,52 @@ def test_tables_of_made_up_numbers() -> None:
 
 def test_tuning_is_remembered(tiny_folder: Path, home: Path) -> None:
     add_model("tiny", tiny_folder, home)
-    assert tuning.remembered_threads("tiny", "fp32", home) is None
+    assert tuning.remembered("tiny", "fp32", home) is None
     found = tuning.tune("tiny", home, "fp32", rounds=1, cores=1)
-    assert found.threads == 1
-    assert tuning.remembered_threads("tiny", "fp32", home) == 1
-    assert tuning.remembered_threads("tiny", "int8", home) is None
+    assert found.best == ONE_THREAD
+    assert tuning.remembered("tiny", "fp32", home) == ONE_THREAD
+    assert tuning.remembered("tiny", "int8", home) is None
     tuning.remember(replace(found, model="other"), home)
-    assert tuning.remembered_threads("tiny", "fp32", home) == 1  # both are kept
+    assert tuning.remembered("tiny", "fp32", home) == ONE_THREAD  # both are kept
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"KEY": 3}', '{"KEY": {"tiny/fp32": {"threads": "2"}}}',
-                                    '{"KEY": {"tiny/fp32": 1}}', '{"KEY": {"tiny/fp32": {"threads": 0}}}',
-                                    '{"KEY": {"tiny/fp32": {"threads": 100000}}}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"KEY": 3}',
+        '{"KEY": {"tiny/fp32": 1}}',
+        '{"KEY": {"tiny/fp32": {"engine": "onnx", "threads": "2"}}}',
+        '{"KEY": {"tiny/fp32": {"engine": "onnx", "threads": 0}}}',
+        '{"KEY": {"tiny/fp32": {"engine": "onnx", "threads": 100000}}}',
+        '{"KEY": {"tiny/fp32": {"engine": "abacus", "threads": 1}}}',
+    ],
+)
 def test_a_damaged_memory_is_none_and_is_replaced(home: Path, damage: str) -> None:
     path = embeddings_folder(home) / "tuning.json"
     path.parent.mkdir(parents=True)
     path.write_text(damage.replace("KEY", tuning.machine_key()))
-    assert tuning.remembered_threads("tiny", "fp32", home) is None
-    tuning.remember(tuning.Tuning("tiny", "fp32", 1, {1: 0.5}), home)
-    assert tuning.remembered_threads("tiny", "fp32", home) == 1
+    assert tuning.remembered("tiny", "fp32", home) is None
+    tuning.remember(tuning.Tuning("tiny", "fp32", ONE_THREAD, {ONE_THREAD: 0.5}), home)
+    assert tuning.remembered("tiny", "fp32", home) == ONE_THREAD
 
 
 def test_another_machine_is_not_believed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tuning.remember(tuning.Tuning("tiny", "fp32", 1, {1: 0.5}), home)
-    monkeypatch.setattr(tuning, "_processor", lambda: "another")
-    assert tuning.remembered_threads("tiny", "fp32", home) is None
+    tuning.remember(tuning.Tuning("tiny", "fp32", ONE_THREAD, {ONE_THREAD: 0.5}), home)
+    monkeypatch.setattr(tuning, "processor", lambda: "another")
+    assert tuning.remembered("tiny", "fp32", home) is None
 
 
 def test_the_fewest_threads_win_unless_more_are_clearly_faster() -> None:
-    assert tuning.choose({1: 1.0, 2: 0.99, 4: 1.2}) == 1
-    assert tuning.choose({1: 1.0, 2: 0.6, 4: 0.59}) == 2
+    one, two, four = (tuning.Way("onnx", threads) for threads in (1, 2, 4))
+    assert tuning.choose({one: 1.0, two: 0.99, four: 1.2}) == one
+    assert tuning.choose({one: 1.0, two: 0.6, four: 0.59}) == two
+    kernel = tuning.Way("kernel", 1)
+    assert tuning.choose({one: 1.0, two: 0.6, kernel: 0.5}) == kernel
+    assert tuning.choose({one: 0.5, kernel: 0.8}) == one
     assert tuning.candidates(1) == [1]
     assert tuning.candidates(6) == [1, 2, 3, 4, 6]
     assert tuning.candidates(24) == [1, 2, 3, 4, 8, 16, 24]

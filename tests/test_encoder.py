@@ -16,7 +16,8 @@ from sentence_transformers import SentenceTransformer
 import jarvis_embed as je
 import tiny
 from jarvis_embed.errors import InputError, WeightsDamaged
-from jarvis_embed.models.encoder import Encoder, batches, load_encoder
+from jarvis_embed.models.encoder import Encoder, load_encoder
+from jarvis_embed.models.runtime import batches
 from jarvis_embed.models.store import model_home
 from jarvis_embed.text import normalise
 

@@ -93,7 +93,7 @@ class TestPrivate:
         assert {chitchat.split_of(conversation) for conversation in asked} == {"validation"}
         for path in home.rglob("*"):
             assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
-            assert path.suffix in {"", ".db", ".lock", ".json", ".safetensors", ".onnx"}, path
+            assert path.suffix in {"", ".db", ".lock", ".json", ".safetensors", ".onnx", ".so"}, path
         with je.Library.open(home / "demo") as library:
             assert {chitchat.split_of(pair.conversation) for pair in library.pairs()} == {"train"}
 

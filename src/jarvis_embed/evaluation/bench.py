@@ -267,5 +267,5 @@ def _row(lane: Lane, lanes: Sequence[Lane], measured: _Measured) -> Row:
         quality=latency.agreement(measured.vectors[lane.key], measured.vectors[reference.key]) if reference else None,
         reference=reference.engine if reference else None,
         against=against,
-        limit=measured.bounds[lane.candidate.name, lane.spec.precision] if ours else None,
+        limit=measured.bounds[lane.candidate.name, lane.spec.precision.split()[0]] if ours else None,
     )

@@ -16,7 +16,9 @@ from typing import IO, Literal, cast
 
 from ..config import Precision
 from ..errors import InputError, ModelError
-from ..models.compiled import compiled_graph, identify
+from ..models.compiled import compiled_graph, compiled_kernel, identify
+from ..models.kernel import is_supported
+from ..models.kernel_build import kernel_library, kernel_state
 from ..models.registry import REGISTRY, ModelSpec
 from ..models.store import all_models, find_model
 from ..models.weights import ModelFolder, read_model_folder
@@ -125,6 +127,11 @@ def open_lanes(
     Shapes run in our engines only.
     """
     for kind, precision in _engines(with_peers and not candidate.shape_only):
+        if precision == "int8 kernel" and not _has_kernel(candidate):
+            note = f"There is no kernel here: {kernel_state(candidate.home)}."
+            if note not in notes:
+                notes.append(note)
+            continue
         missing = peers.missing_packages(kind)
         if missing:
             note = f"{kind} was left out: {' and '.join(missing)} not installed."
@@ -141,10 +148,14 @@ def open_lanes(
 
 
 def _engines(with_peers: bool) -> Iterator[tuple[peers.Kind, str]]:
-    yield from (("ours", "fp32"), ("ours", "int8"))
+    yield from (("ours", form) for form in peers.OUR_FORMS)
     if with_peers:
         yield "torch", "fp32"
         yield from (("fastembed", form) for form in peer_files.FORMS)
+
+
+def _has_kernel(candidate: Candidate) -> bool:
+    return is_supported(candidate.model.config) and kernel_library(candidate.home) is not None
 
 
 def _prepare(
@@ -158,8 +169,9 @@ def _prepare(
         folder = peer_files.fastembed_folder(model, precision, scratch)
         size = (folder / "model.onnx").stat().st_size
     else:
-        ours = cast(Precision, precision)
-        size = len(compiled_graph(model, ours, identify(model, ours), candidate.home))
+        ours = cast(Precision, precision.split()[0])
+        compiled = compiled_kernel if precision.endswith("kernel") else compiled_graph
+        size = len(compiled(model, ours, identify(model, ours), candidate.home))
     spec = EngineSpec(
         kind=kind,
         precision=precision,

@@ -21,13 +21,16 @@ Kind = Literal["ours", "torch", "fastembed"]
 Embed = Callable[[Sequence[str], int], Any]
 """(texts, batch size) → (n, dim) float32 of unit rows. Ours makes its own batches and ignores the size."""
 
+OUR_FORMS = ("fp32", "int8 kernel", "int8 onnx")
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
     """What it takes to open an engine, in plain values that can be sent to another process.
 
     Attributes:
-        precision: ``fp32``, ``int8``, or ``int8 fused`` (fastembed on a file whose operators were fused first).
+        precision: ``fp32`` or ``int8``. ``int8 kernel`` and ``int8 onnx`` are ours by either engine, ``int8 fused`` is
+            fastembed on a file whose operators were fused first.
         model: for ours, a name or the path of a folder.
         folder: for torch the model's folder; for fastembed the folder of its ONNX file.
         home: where ours finds its compiled files.
@@ -62,7 +65,10 @@ def open_engine(spec: EngineSpec) -> Embed:
 def _ours(spec: EngineSpec) -> Embed:
     encoder = importlib.import_module("jarvis_embed.models.encoder")
     model = Path(spec.model) if os.sep in spec.model else spec.model
-    loaded = encoder.load_encoder(model, home=spec.home, precision=spec.precision, threads=spec.threads, cache=0)
+    precision, _, engine = spec.precision.partition(" ")
+    loaded = encoder.load_encoder(
+        model, home=spec.home, precision=precision, engine=engine or "onnx", threads=spec.threads, cache=0
+    )
     return lambda texts, _batch: loaded.embed(texts)
 
 

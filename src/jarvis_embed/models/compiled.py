@@ -12,9 +12,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
-
-import numpy.typing as npt
+from typing import Final
 
 from ..config import Precision
 from ..errors import HomeError
@@ -83,16 +81,13 @@ def compiled_graph(model: ModelFolder, precision: Precision, identity: Identity,
     )
 
 
-def packed_arrays(model: ModelFolder, identity: Identity, home: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return the int8 model as the kernel reads it; cached as ``compiled_graph`` does."""
-    from safetensors.numpy import load
-
-    content = _kept(
-        model_home(model.name, home) / "compiled" / "int8" / "kernel.safetensors",
+def compiled_kernel(model: ModelFolder, precision: Precision, identity: Identity, home: Path) -> bytes:
+    """Return what the kernel reads of ``model``, a safetensors file; kept like the graph. ``precision`` is int8."""
+    return _kept(
+        model_home(model.name, home) / "compiled" / precision / "kernel.safetensors",
         {"identity": asdict(identity), "config": asdict(model.config)},
         lambda: _pack(model),
     )
-    return load(content)
 
 
 def plain_graph(model: ModelFolder) -> bytes:

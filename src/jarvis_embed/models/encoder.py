@@ -18,7 +18,7 @@ from ..config import EngineName, Precision, load_settings
 from ..errors import InputError, ModelError, ModelUnsupported
 from ..home import home_folder
 from ..text import normalise
-from .compiled import Identity, compiled_graph, identify, packed_arrays, plain_graph
+from .compiled import Identity, compiled_graph, compiled_kernel, identify, plain_graph
 from .engine import Engine, Vectors
 from .kernel import KernelEngine, is_supported
 from .kernel_build import kernel_library, kernel_state
@@ -189,9 +189,12 @@ def _start(
     Where onnxruntime lacks its own operators, fp32 runs on standard ones, more slowly.
     """
     if wanted != "onnx" and precision == "int8" and is_supported(model.config):
+        from safetensors.numpy import load
+
         library = kernel_library(home)
         if library is not None:
-            return KernelEngine(library, model.config, model.pooling, packed_arrays(model, identity, home), threads)
+            packed = load(compiled_kernel(model, precision, identity, home))
+            return KernelEngine(library, model.config, model.pooling, packed, threads)
     if wanted == "kernel":
         raise ModelUnsupported(
             f"the kernel cannot run {model.name} in {precision} here: {kernel_state(home)}",

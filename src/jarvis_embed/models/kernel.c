@@ -4,8 +4,8 @@
  * by the group's own largest one, multiplies in integers and adds up in float32. Everything that happens to a token
  * depends on its text alone: a vector is the same, bit for bit, whatever else is in the batch.
  *
- * One source for all processors: vectors of 64 bytes in the language of GCC and Clang, which the compiler cuts to what
- * the machine has. Only the step that a language cannot say, four products of bytes at once, is said per machine.
+ * One source for all processors: vectors in the language of GCC and Clang, as wide as the machine's own. Only the step
+ * that the language cannot say, four products of bytes at once, is said for each machine.
  *
  * Reentrant: no global state, and the caller lends the memory.
  */
@@ -14,13 +14,33 @@
 #include <stdint.h>
 #include <string.h>
 
-#define GROUP 64  /* activations that share a scale */
-#define PANEL 32  /* outputs that are computed together: their weights lie together */
-#define LANES 16
+#define GROUP 64 /* activations that share a scale */
+#define PANEL 32 /* outputs that are computed together: their weights lie together */
 
-typedef float Floats __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t Ints __attribute__((vector_size(64), aligned(4), may_alias));
-typedef uint8_t Bytes __attribute__((vector_size(16), aligned(1), may_alias));
+/* WIDTH: bytes of a vector. ROWS: tokens at a time, as many as fill the registers. */
+#if defined(__AVX512VNNI__)
+#include <immintrin.h>
+#define WIDTH 64
+#define ROWS 6
+#elif defined(__AVXVNNI__)
+#include <immintrin.h>
+#define WIDTH 32
+#define ROWS 2
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include <arm_neon.h>
+#define WIDTH 16
+#define ROWS 2
+#else
+#error "no instruction that multiplies bytes four at a time; onnxruntime is the better choice here"
+#endif
+
+#define LANES (WIDTH / 4)
+#define COLUMNS (PANEL / LANES)
+#define PARTS (GROUP / LANES)
+
+typedef float Floats __attribute__((vector_size(WIDTH), aligned(4), may_alias));
+typedef int32_t Ints __attribute__((vector_size(WIDTH), aligned(4), may_alias));
+typedef uint8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 
 /* A product: (tokens, in) @ (in, out) + bias. `in` is a multiple of GROUP, `out` of PANEL. */
 typedef struct {
@@ -50,38 +70,22 @@ typedef struct {
     const Layer *layer;
 } Model;
 
-/* ---- what differs between machines: ROWS tokens at a time fill its registers; a · w, four bytes to a lane ---- */
-
-#if defined(__AVX512VNNI__)
-#include <immintrin.h>
-#define ROWS 6
+/* sum + a · w, four bytes to a lane. */
 static inline Ints dot(Ints sum, Ints a, Ints w) {
+#if WIDTH == 64
     return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, (__m512i)w);
+#elif WIDTH == 32
+    return (Ints)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)a, (__m256i)w);
+#else /* both sides are signed on this machine: 128 is taken away here, and not by `shift` */
+    return (Ints)vdotq_s32((int32x4_t)sum, (int8x16_t)(a ^ (int32_t)0x80808080), (int8x16_t)w);
+#endif
 }
+
+#if WIDTH == 64 /* these three would be slow in the language alone */
 static inline Floats largest(Floats a, Floats b) { return (Floats)_mm512_max_ps((__m512)a, (__m512)b); }
 static inline Floats smallest(Floats a, Floats b) { return (Floats)_mm512_min_ps((__m512)a, (__m512)b); }
 static inline float top(Floats v) { return _mm512_reduce_max_ps((__m512)v); }
 #else
-#if defined(__AVXVNNI__)
-#include <immintrin.h>
-#define ROWS 2
-static inline Ints dot(Ints sum, Ints a, Ints w) {
-    union { Ints whole; __m256i half[2]; } s = {sum}, x = {a}, y = {w};
-    for (int i = 0; i < 2; i++) s.half[i] = _mm256_dpbusd_avx_epi32(s.half[i], x.half[i], y.half[i]);
-    return s.whole;
-}
-#elif defined(__ARM_FEATURE_DOTPROD)
-#include <arm_neon.h>
-#define ROWS 2
-#define SIGNED 1 /* both sides of this machine's step are signed */
-static inline Ints dot(Ints sum, Ints a, Ints w) {
-    union { Ints whole; int32x4_t part[4]; int8x16_t bytes[4]; } s = {sum}, x = {a}, y = {w};
-    for (int i = 0; i < 4; i++) s.part[i] = vdotq_s32(s.part[i], x.bytes[i], y.bytes[i]);
-    return s.whole;
-}
-#else
-#error "no instruction that multiplies bytes four at a time: the ONNX graph is the better choice here"
-#endif
 static inline Floats chosen(Ints mask, Floats a, Floats b) { return (Floats)(((Ints)a & mask) | ((Ints)b & ~mask)); }
 static inline Floats largest(Floats a, Floats b) { return chosen(a > b, a, b); }
 static inline Floats smallest(Floats a, Floats b) { return chosen(a < b, a, b); }
@@ -91,12 +95,12 @@ static inline float top(Floats v) {
     return t;
 }
 #endif
-
 static inline Floats load(const float *from) { return *(const Floats *)from; }
 static inline void store(float *to, Floats v) { *(Floats *)to = v; }
 static inline Floats all(float x) { return (Floats){0} + x; }
 static inline Floats magnitude(Floats v) { return (Floats)((Ints)v & 0x7fffffff); }
 static inline Floats rounded(Floats v) { return v + 12582912.f - 12582912.f; } /* 1.5 · 2^23: no room for fractions */
+static inline int at_most(int a, int b) { return a < b ? a : b; }
 static inline float sum(Floats v) {
     float t = 0;
     for (int i = 0; i < LANES; i++) t += v[i];
@@ -138,19 +142,33 @@ static inline Floats gelu(Floats x) {
 #endif
 
 /* Multiply 64 numbers by a Hadamard matrix: six times, sums and differences of all pairs at distance 1, 2, 4 … 32. */
-static inline void rotate(Floats v[4]) {
-    const Floats s1 = {1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1};
-    const Floats s2 = {1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1};
-    const Floats s4 = {1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1};
-    const Floats s8 = {1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1};
-    for (int i = 0; i < 4; i++) {
-        v[i] = v[i] * s1 + PERMUTED(v[i], 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
-        v[i] = v[i] * s2 + PERMUTED(v[i], 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
-        v[i] = v[i] * s4 + PERMUTED(v[i], 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
-        v[i] = v[i] * s8 + PERMUTED(v[i], 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+static inline void rotate(Floats v[PARTS]) {
+    for (int i = 0; i < PARTS; i++) {
+#if LANES == 16
+        v[i] = v[i] * (Floats){1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1} +
+               PERMUTED(v[i], 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+        v[i] = v[i] * (Floats){1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1} +
+               PERMUTED(v[i], 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+        v[i] = v[i] * (Floats){1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1} +
+               PERMUTED(v[i], 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+        v[i] = v[i] * (Floats){1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1} +
+               PERMUTED(v[i], 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+#elif LANES == 8
+        v[i] = v[i] * (Floats){1, -1, 1, -1, 1, -1, 1, -1} + PERMUTED(v[i], 1, 0, 3, 2, 5, 4, 7, 6);
+        v[i] = v[i] * (Floats){1, 1, -1, -1, 1, 1, -1, -1} + PERMUTED(v[i], 2, 3, 0, 1, 6, 7, 4, 5);
+        v[i] = v[i] * (Floats){1, 1, 1, 1, -1, -1, -1, -1} + PERMUTED(v[i], 4, 5, 6, 7, 0, 1, 2, 3);
+#else
+        v[i] = v[i] * (Floats){1, -1, 1, -1} + PERMUTED(v[i], 1, 0, 3, 2);
+        v[i] = v[i] * (Floats){1, 1, -1, -1} + PERMUTED(v[i], 2, 3, 0, 1);
+#endif
     }
-    const Floats a = v[0] + v[1], b = v[0] - v[1], c = v[2] + v[3], d = v[2] - v[3];
-    v[0] = a + c, v[1] = b + d, v[2] = a - c, v[3] = b - d;
+    for (int distance = 1; distance < PARTS; distance *= 2)
+        for (int i = 0; i < PARTS; i++)
+            if (!(i & distance)) {
+                const Floats a = v[i], b = v[i + distance];
+                v[i] = a + b;
+                v[i + distance] = a - b;
+            }
 }
 
 enum { PLAIN, ROTATED, GELU_ROTATED };
@@ -159,13 +177,13 @@ enum { PLAIN, ROTATED, GELU_ROTATED };
 static inline __attribute__((always_inline)) void quantise(
     const int how, const float *x, int tokens, int size, uint8_t *bytes, float *scale) {
     for (size_t g = 0; g < (size_t)tokens * size; g += GROUP, x += GROUP, bytes += GROUP) {
-        Floats v[4], most = all(1e-20f);
-        for (int i = 0; i < 4; i++) v[i] = how == GELU_ROTATED ? gelu(load(x + LANES * i)) : load(x + LANES * i);
+        Floats v[PARTS], most = all(1e-20f);
+        for (int i = 0; i < PARTS; i++) v[i] = how == GELU_ROTATED ? gelu(load(x + LANES * i)) : load(x + LANES * i);
         if (how != PLAIN) rotate(v);
-        for (int i = 0; i < 4; i++) most = largest(most, magnitude(v[i]));
+        for (int i = 0; i < PARTS; i++) most = largest(most, magnitude(v[i]));
         const float m = top(most);
         *scale++ = m * (how == PLAIN ? 1.f / 127 : 1.f / 127 / 8); /* rotation has made everything 8 times as long */
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; i < PARTS; i++) {
             const Ints n = __builtin_convertvector(rounded(v[i] * (127.f / m)), Ints) + 128;
             *(Bytes *)(bytes + LANES * i) = __builtin_convertvector(n, Bytes);
         }
@@ -179,41 +197,33 @@ static inline __attribute__((always_inline)) void panel_of(
     const int8_t *w = p->weight + (size_t)panel * p->in * PANEL;
     const float *weight_scale = p->scale + (size_t)panel * groups * PANEL;
     const int32_t *shift = p->shift + (size_t)panel * groups * PANEL;
-    Floats total[ROWS][2];
+    Floats total[ROWS][COLUMNS];
     for (int t = 0; t < rows; t++)
-        for (int c = 0; c < 2; c++) total[t][c] = load(p->bias + panel * PANEL + LANES * c);
+        for (int c = 0; c < COLUMNS; c++) total[t][c] = load(p->bias + panel * PANEL + LANES * c);
     for (int g = 0; g < groups; g++, weight_scale += PANEL, shift += PANEL) {
-        Ints part[ROWS][2];
+        Ints part[ROWS][COLUMNS];
         for (int t = 0; t < rows; t++)
-            for (int c = 0; c < 2; c++) {
-#ifdef SIGNED
-                part[t][c] = (Ints){0};
-#else
-                part[t][c] = *(const Ints *)(shift + LANES * c);
-#endif
-            }
+            for (int c = 0; c < COLUMNS; c++) part[t][c] = WIDTH > 16 ? *(const Ints *)(shift + LANES * c) : (Ints){0};
         for (int k = 0; k < GROUP; k += 4, w += 4 * PANEL) {
-            Ints left = *(const Ints *)w, right = *(const Ints *)(w + 4 * LANES);
+            Ints four_of[COLUMNS];
+            for (int c = 0; c < COLUMNS; c++) four_of[c] = *(const Ints *)(w + WIDTH * c);
             for (int t = 0; t < rows; t++) {
                 int32_t four;
                 memcpy(&four, bytes + (size_t)t * p->in + g * GROUP + k, 4);
-#ifdef SIGNED
-                four ^= 0x80808080;
-#endif
-                Ints a = (Ints){0} + four;
-                part[t][0] = dot(part[t][0], a, left);
-                part[t][1] = dot(part[t][1], a, right);
+                const Ints a = (Ints){0} + four;
+                for (int c = 0; c < COLUMNS; c++) part[t][c] = dot(part[t][c], a, four_of[c]);
             }
         }
-        Floats s0 = load(weight_scale), s1 = load(weight_scale + LANES);
+        Floats weight_scales[COLUMNS];
+        for (int c = 0; c < COLUMNS; c++) weight_scales[c] = load(weight_scale + LANES * c);
         for (int t = 0; t < rows; t++) {
-            Floats s = all(scale[t * groups + g]);
-            total[t][0] += __builtin_convertvector(part[t][0], Floats) * (s0 * s);
-            total[t][1] += __builtin_convertvector(part[t][1], Floats) * (s1 * s);
+            const Floats s = all(scale[t * groups + g]);
+            for (int c = 0; c < COLUMNS; c++)
+                total[t][c] += __builtin_convertvector(part[t][c], Floats) * (weight_scales[c] * s);
         }
     }
     for (int t = 0; t < rows; t++)
-        for (int c = 0; c < 2; c++) store(out + (size_t)t * p->out + panel * PANEL + LANES * c, total[t][c]);
+        for (int c = 0; c < COLUMNS; c++) store(out + (size_t)t * p->out + panel * PANEL + LANES * c, total[t][c]);
 }
 
 /* Panel by panel, so that a panel's weights stay in the nearest cache while all tokens pass. */
@@ -259,42 +269,49 @@ static void add_and_norm(float *x, const float *more, int tokens, int size, Norm
     }
 }
 
-/* Attention inside one text. LANES queries stand side by side, so that softmax never looks across a vector.
- * `queries` and `weights` are memory for size_of_head and tokens vectors. */
+/* Attention inside one text. LANES queries stand side by side, so that softmax never looks across a vector; keys, and
+ * then queries, are taken four at a time, so that no sum waits for the one before. Where fewer are left, the last one
+ * stands in for those that are missing. `queries` and `weights` are memory for a head's size and for tokens vectors. */
 static void attend(const float *qkv, int tokens, int hidden, int heads, float *out, float *queries, float *weights) {
     const int size = hidden / heads, stride = 3 * hidden;
     const float root = 1.f / sqrtf((float)size);
     for (int h = 0; h < heads; h++) {
         const float *q = qkv + h * size, *k = q + hidden, *v = k + hidden;
         for (int first = 0; first < tokens; first += LANES) {
-            int here = tokens - first < LANES ? tokens - first : LANES;
-            for (int j = 0; j < size; j++) store(queries + LANES * j, all(0));
+            const int here = at_most(LANES, tokens - first);
+            memset(queries, 0, sizeof(Floats) * size);
             for (int t = 0; t < here; t++)
                 for (int j = 0; j < size; j++) queries[LANES * j + t] = q[(size_t)(first + t) * stride + j] * root;
             Floats most = all(-1e30f), total = all(0);
-            for (int s = 0; s < tokens; s++) {
-                const float *key = k + (size_t)s * stride;
-                Floats a = all(0), b = all(0);
-                for (int j = 0; j < size; j += 2) {
-                    a += load(queries + LANES * j) * key[j];
-                    b += load(queries + LANES * (j + 1)) * key[j + 1];
+            for (int s = 0; s < tokens; s += 4) {
+                const float *key[4];
+                Floats a[4] = {{0}}, b[4] = {{0}};
+                for (int i = 0; i < 4; i++) key[i] = k + (size_t)at_most(s + i, tokens - 1) * stride;
+                for (int j = 0; j < size; j += 2)
+                    for (int i = 0; i < 4; i++) {
+                        a[i] += load(queries + LANES * j) * key[i][j];
+                        b[i] += load(queries + LANES * (j + 1)) * key[i][j + 1];
+                    }
+                for (int i = 0; i < at_most(4, tokens - s); i++) {
+                    store(weights + (size_t)LANES * (s + i), a[i] + b[i]);
+                    most = largest(most, a[i] + b[i]);
                 }
-                a += b;
-                store(weights + (size_t)LANES * s, a);
-                most = largest(most, a);
             }
             for (int s = 0; s < tokens; s++) {
-                Floats e = exponential(load(weights + (size_t)LANES * s) - most);
+                const Floats e = exponential(load(weights + (size_t)LANES * s) - most);
                 store(weights + (size_t)LANES * s, e);
                 total += e;
             }
-            Floats inverse = 1.f / total;
-            for (int t = 0; t < here; t++)
+            const Floats inverse = 1.f / total;
+            for (int t = 0; t < here; t += 4)
                 for (int j = 0; j < size; j += LANES) {
-                    Floats a = all(0);
-                    for (int s = 0; s < tokens; s++)
-                        a += load(v + (size_t)s * stride + j) * weights[(size_t)LANES * s + t];
-                    store(out + (size_t)(first + t) * hidden + h * size + j, a * inverse[t]);
+                    Floats mixed[4] = {{0}};
+                    for (int s = 0; s < tokens; s++) {
+                        const Floats value = load(v + (size_t)s * stride + j);
+                        for (int i = 0; i < 4; i++) mixed[i] += value * weights[(size_t)LANES * s + t + i];
+                    }
+                    for (int i = 0; i < at_most(4, here - t); i++)
+                        store(out + (size_t)(first + t + i) * hidden + h * size + j, mixed[i] * inverse[t + i]);
                 }
         }
     }

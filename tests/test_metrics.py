@@ -110,7 +110,7 @@ class TestMatchAgreement:
             triggers, responses, named(3), ["a", "b", "c"], index, responses, ["a", "other", "far"], seed=0
         )
         assert found.near is not None
-        assert (found.near.value, len(found.near.group), found.share) == (1, 1, pytest.approx(1 / 3))
+        assert (found.near.value, found.agreeing, found.share) == (1, 1, pytest.approx(1 / 3))
 
     def test_is_not_measured_where_nothing_is_near(self) -> None:
         one = np.eye(2, dtype=np.float32)
@@ -137,6 +137,13 @@ class TestThreadSimilarity:
     def test_needs_two_threads_with_two_segments(self) -> None:
         with pytest.raises(InputError):
             metrics.thread_similarity(tiny.unit_rows(4, 8, 4, seed=0), ["a"] * 4, seed=0)
+
+
+def test_recall_is_the_share_of_the_nearest_that_were_found_and_ties_are_one() -> None:
+    vectors = np.eye(4, dtype=np.float32)[[0, 0, 0, 1]]
+    assert metrics.recall(np.array([[1, 2]]), vectors[:1], vectors) == 1
+    assert metrics.recall(np.array([[1, 3]]), vectors[:1], vectors) == 0.5
+    assert metrics.recall(np.array([[1, -1]]), vectors[:1], vectors) == 0.5
 
 
 def test_quality_is_the_mean_over_sources_and_not_over_all_replies() -> None:

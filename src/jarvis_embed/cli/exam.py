@@ -112,10 +112,14 @@ def _print(found: Exam) -> None:
         soft_wrap=True,
     )
     measured = [row for row in found.metrics if row.interval is not None]
-    kinds = [kind for kind in _COLUMNS if any(_of(kind, row, found) for row in measured)]
+    kinds = [kind for kind in _COLUMNS if any(kind in row.baselines for row in measured)]
     for on in dict.fromkeys(row.on for row in measured):
         out.print(f"\n[bold]{on}[/]")
-        out.print(_table([row for row in measured if row.on == on], kinds, found))
+        here = [row for row in measured if row.on == on]
+        out.print(_table(here, kinds, found))
+        for row in here:
+            if row.beside and not row.name.startswith("thread_"):  # its three rows stand together anyway
+                out.print(f"  {row.name}: {_listed(row.beside)}", style="dim", soft_wrap=True)
     for row in found.metrics:
         if row.value is not None and row.interval is None:
             out.print(f"\n[bold]{row.name}[/] {row.on}")
@@ -128,9 +132,9 @@ def _print(found: Exam) -> None:
 
 
 def _table(rows: list[Metric], kinds: list[str], found: Exam) -> Table:
-    """One line a metric; below it, in grey, the figures without which it says nothing."""
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("metric", overflow="fold", min_width=30)
+    """One line a metric."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
+    table.add_column("metric", width=31)
     for heading in ("value", "95 %", "n", *kinds):
         table.add_column(heading, justify="right", no_wrap=True)
     if found.parent is not None:
@@ -139,24 +143,12 @@ def _table(rows: list[Metric], kinds: list[str], found: Exam) -> Table:
         if row.value is None or row.interval is None:
             continue
         name = f"{row.name}{', ' if row.variant else ''}{row.variant}"
-        if row.beside and not row.name.startswith("thread_"):  # its three rows stand together anyway
-            name += f"\n[dim]  {_listed(row.beside)}[/]"
-        cells = [_cell(_of(kind, row, found)) for kind in kinds]
+        cells = [_cell(row.baselines.get(kind)) for kind in kinds]
         if found.parent is not None:
-            cells.append(_gain(_of("parent", row, found)))
-        interval = f"{row.interval.low:.3f} to {row.interval.high:.3f}"
+            cells.append(_gain(row.baselines.get("parent")))
+        interval = f"{row.interval.low:.3f}–{row.interval.high:.3f}"
         table.add_row(name, f"[bold]{row.value:.3f}[/]", interval, f"{row.n:,}", *cells)
     return table
-
-
-def _of(kind: str, row: Metric, found: Exam) -> Baseline | None:
-    """The baseline of a kind in a row; the parent and the map go by the model's name."""
-    for name, baseline in row.baselines.items():
-        is_map = name.endswith("+ linear map")
-        is_parent = found.parent is not None and not is_map and name not in _COLUMNS
-        if name == kind or (kind == "map" and is_map) or (kind == "parent" and is_parent):
-            return baseline
-    return None
 
 
 def _cell(baseline: Baseline | None) -> str:

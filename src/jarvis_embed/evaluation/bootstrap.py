@@ -113,16 +113,33 @@ def of_groups(names: list[str]) -> tuple[tuple[str, ...], Rows]:
 
 def _sums(contributions: Contributions, counts: Floats) -> Iterator[Floats]:
     """The sums of each draw, (draws, m), block by block."""
-    group, other, moments = contributions.group, contributions.other, contributions.moments
-    if other is None:
-        by_group = np.zeros((counts.shape[1], moments.shape[1]))
-        np.add.at(by_group, group, moments)
-        yield counts @ by_group
+    first, second, moments = _merged(contributions)
+    if second is None:
+        yield counts[:, first] @ moments
         return
+    # One row of weights a conversation, and beneath them a row of ones for "no second conversation" (-1).
+    by_conversation = np.ascontiguousarray(np.vstack([counts.T, np.ones(len(counts))]))
     for start in range(0, len(counts), _BLOCK):
-        block = counts[start : start + _BLOCK]
-        weights = block[:, group] * np.where(other >= 0, block[:, other], 1.0)
-        yield weights @ moments
+        block = np.ascontiguousarray(by_conversation[:, start : start + _BLOCK])
+        yield (moments.T @ (block[first] * block[second])).T
+
+
+def _merged(contributions: Contributions) -> tuple[Rows, Rows | None, Floats]:
+    """Add up the rows that weigh the same in every draw: those of one conversation, or of the same two."""
+    group, other, moments = contributions.group, contributions.other, contributions.moments
+    many = len(contributions.conversations) + 1
+    if other is None:
+        code = group
+    else:
+        alone = other < 0
+        low, high = np.where(alone, group, np.minimum(group, other)), np.where(alone, -1, np.maximum(group, other))
+        code = low * many + high + 1
+    found, place = np.unique(code, return_inverse=True)
+    columns = [np.bincount(place, column, len(found)) for column in moments.T]
+    sums = np.asarray(np.stack(columns, axis=1), np.float64)
+    if other is None:
+        return found, None, sums
+    return found // many, found % many - 1, sums
 
 
 def _middle(values: Floats) -> Interval:

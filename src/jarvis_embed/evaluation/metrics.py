@@ -201,11 +201,12 @@ class MatchAgreement:
     Attributes:
         near: of triggers whose nearest indexed trigger is another text with cosine ≥ 0.9; None if there is none.
         random: of random response pairs.
-        share: how many of the held-out triggers ``near`` is about.
+        agreeing: how many held-out triggers ``near`` is about, and ``share`` of all of them.
     """
 
     near: Contributions | None
     random: Contributions
+    agreeing: int
     share: float
 
 
@@ -235,10 +236,17 @@ def match_agreement(
     chosen = np.flatnonzero(other_text & (cosine >= AGREEING))
     rng = np.random.default_rng(seed)
     by_chance = rng.integers(index_responses.shape[0], size=len(groups))
-    found = cosines(responses[chosen], index_responses[nearest[chosen]]) if len(chosen) else None
+    near = None
+    if len(chosen):  # the other rows weigh nothing, so that two models have the same conversations
+        names, of_row = of_groups(list(groups))
+        moments = np.zeros((len(of_row), 2))
+        moments[chosen, 0] = cosines(responses[chosen], index_responses[nearest[chosen]])
+        moments[chosen, 1] = 1
+        near = Contributions(names, of_row, moments, _column(0, 1))
     return MatchAgreement(
-        near=None if found is None else mean_of(found, [groups[i] for i in chosen.tolist()]),
+        near=near,
         random=mean_of(cosines(responses, index_responses[by_chance]), groups),
+        agreeing=len(chosen),
         share=len(chosen) / max(len(groups), 1),
     )
 

@@ -145,7 +145,7 @@ def _match_agreement(who: Competitor, room: Room) -> Answers:
     if found.near is None:
         return {}
     beside = {"random pairs": found.random.value, "share of triggers": found.share}
-    return {"match_agreement": Measured(found.near, len(found.near.group), "triggers", beside)}
+    return {"match_agreement": Measured(found.near, found.agreeing, "triggers", beside)}
 
 
 def _thread_similarity(who: Competitor, room: Room) -> Answers:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..models.encoder import Encoder
 from ..models.engine import Vectors
-from ..models.runtime import usable_cores
+from ..models.machine import usable_cores
 from ..spaces.index import TriggerIndex
 from . import latency, metrics, peers
 from .lanes import fresh_process

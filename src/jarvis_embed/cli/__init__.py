@@ -9,7 +9,7 @@ import sys
 import typer
 
 from ..errors import JarvisEmbedError
-from . import ask, bench, demo, exam, history, models
+from . import ask, bench, compare, demo, exam, history, models, report
 from .output import err
 
 app = typer.Typer(
@@ -29,6 +29,8 @@ app.command()(history.rollback)
 app.command()(ask.suggest)
 app.command()(ask.search)
 app.command()(exam.exam)
+app.command()(compare.compare)
+app.command()(report.report)
 app.command()(bench.bench)
 app.command()(history.purge)
 

@@ -57,7 +57,7 @@ def exam(
             raise InputError("the sealed part is opened only on purpose", "Say so: --sealed --yes")
         typer.confirm("The sealed part tells the truth only as long as nothing is tuned to it. Open it?", abort=True)
     with progress_bar(hidden=as_json) as show:
-        source, sides = _history(root, chitchat, sealed=sealed, elsewhere=data is not None)
+        source, sides = choose_history(root, chitchat, sealed=sealed, elsewhere=data is not None)
         found = run_exam(
             model,
             sides,
@@ -80,7 +80,7 @@ def exam(
     out.print(f"\nStored: {path}", style="dim", soft_wrap=True)
 
 
-def _history(home: Path, chitchat: bool | None, *, sealed: bool, elsewhere: bool) -> tuple[str, Sides | None]:
+def choose_history(home: Path, chitchat: bool | None, *, sealed: bool, elsewhere: bool) -> tuple[str, Sides | None]:
     """The history to examine on: as asked; else one's own, else chitchat, else none where there is data elsewhere."""
     if chitchat is not True:
         try:

@@ -184,5 +184,5 @@ def _latency_phrase(chosen: Json, other: Json) -> str:
     elif 0.45 <= ratio <= 0.55:
         words = "at half the latency"
     else:
-        words = f"at {ratio:.0%} of the latency"
+        words = f"at {ratio:.0%} of the latency" if ratio < 1 else f"at {ratio:.1f} × the latency"
     return f"{words} ({ours:.1f} against {theirs:.1f} ms)"

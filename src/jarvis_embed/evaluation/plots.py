@@ -111,7 +111,7 @@ def pareto(models: Sequence[Json], rows: Sequence[Json], absent: Sequence[Json],
         span = max(row["interval"]["high"] for row in rows) - floor or 0.01
         shapes = sorted((one["shape_speed"]["p50_ms"]["median"], one["name"]) for one in absent if one["shape_speed"])
         for place, (time, shape) in enumerate(reversed(shapes)):
-            height = floor - span * (0.35 + 0.28 * place)
+            height = floor - span * (0.25 + 0.28 * place)
             axes.plot(time, height, marker="|", color=MUTED, markersize=9)
             axes.annotate(
                 f"{shape}: time only",
@@ -121,6 +121,7 @@ def pareto(models: Sequence[Json], rows: Sequence[Json], absent: Sequence[Json],
                 color=MUTED,
                 fontsize=9,
             )
+        axes.margins(y=0.1)
         axes.set_xlim(0, 1.45 * max([*times, *(time for time, _ in shapes)]))
         axes.set_xlabel("one message, p50 ms (less is better)")
         axes.set_title(f"{called(name)} (more is better)", loc="left", fontsize=10, color=MUTED)
@@ -138,10 +139,10 @@ def class_bars(name: str, labels: Sequence[str], figures: Mapping[str, Sequence[
             at = np.arange(len(labels)) + (place - (many - 1) / 2) * thick
             axes.barh(at, values, thick * 0.9, color=SERIES[place % len(SERIES)], label=model)
             for height, value in zip(at, values, strict=True):
-                axes.text(value + 0.01, height, f"{value:.2f}", va="center", fontsize=8, color=MUTED)
+                axes.text(value + 0.01, height, f"{value:.2f}", va="center", fontsize=9, color=MUTED)
         axes.set_yticks(range(len(labels)), [_said(label) for label in labels])
-        axes.invert_yaxis()
-        axes.set_xlim(0, 1.12)
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.set_xlim(0, 1.14)
         axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1), ncols=2, fontsize=9)
     return figure.drawn()
 
@@ -156,9 +157,9 @@ def confusion(name: str, labels: Sequence[str], counts: Sequence[Sequence[int]])
         for down, across in np.ndindex(many, many):
             share = float(shares[down, across])
             if share:
-                axes.add_patch(_square(across, down, SERIES[0], 0.08 + 0.72 * share))
+                axes.add_patch(_square(across, down, SERIES[0], 0.06 + 0.5 * share))
             if counts[down][across]:
-                axes.text(across, down, str(counts[down][across]), ha="center", va="center", fontsize=8)
+                axes.text(across, down, str(counts[down][across]), ha="center", va="center", fontsize=9)
         axes.set_xlim(-0.5, many - 0.5)
         axes.set_ylim(many - 0.5, -0.5)
         axes.set_xticks(range(many), [_said(label) for label in labels], rotation=90, fontsize=9)
@@ -200,7 +201,7 @@ def trigger_map(name: str, points: Sequence[Json], titles: Mapping[int, str]) ->
             drawn = axes.scatter(
                 [point["x"] for point in here],
                 [point["y"] for point in here],
-                s=11,
+                s=16,
                 marker=MARKERS[place % 6],
                 color=SERIES[place % len(SERIES)],
                 alpha=0.7,
@@ -212,7 +213,9 @@ def trigger_map(name: str, points: Sequence[Json], titles: Mapping[int, str]) ->
         axes.set_yticks([])
         axes.set_aspect("equal", adjustable="datalim")
         if kinds != [""]:
-            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=9, handletextpad=0)
+            axes.legend(
+                loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=9, handletextpad=0, markerscale=1.5
+            )
     svg = figure.drawn()
     for place, kind in enumerate(kinds):
         said = [titles.get(point["pair"], "") for point in points if (point["label"] or "") == kind]

@@ -98,8 +98,8 @@ def _print(found: Json) -> None:
             err.print(f"not measured: {key_of(row)}: {row['needs']}", style="yellow", markup=False, soft_wrap=True)
     if found["models"][0]["space"] is None:
         err.print("not measured: index and suggest: need messages: jarvis-embed ingest SOURCE", style="yellow")
-    if found["load"] > 0.5:
-        err.print(f"The machine was busy (load {found['load']:.1f}): times are too long.", style="yellow")
+    if found["busy"]:
+        err.print(f"The machine was busy (load {found['load']:.1f}): times may be too long.", style="yellow")
 
 
 def _cell(model: Json, key: str, found: Json) -> str:

@@ -114,7 +114,7 @@ class TriggerMap:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """How often gold label ``labels[i]`` was taken for ``labels[j]``."""
+    """How often gold label ``labels[i]`` was taken for ``labels[j]``; a last column counts where none was given."""
 
     labels: tuple[str, ...]
     counts: tuple[tuple[int, ...], ...]
@@ -164,7 +164,7 @@ class Comparison:
     Attributes:
         baseline: the model that others are compared with.
         library: id of the library whose pairs the maps name; None where nothing was ingested.
-        load: of the machine when timing began; above a quarter of its cores, times are not to be trusted.
+        load: of the machine before this began. busy: it was above a quarter of the cores, so times may be too long.
     """
 
     date: str
@@ -176,6 +176,7 @@ class Comparison:
     threads: int
     processor: str
     load: float
+    busy: bool
     library: str | None
     messages: int
     models: tuple[Model, ...]
@@ -214,7 +215,7 @@ def run_comparison(
         UnknownModel: a name that is neither known nor a folder.
         EvaluationError: no model is present, or the history is too short.
     """
-    start = time.perf_counter()
+    start, load = time.perf_counter(), os.getloadavg()[0]  # before what follows makes the machine busy itself
     show = progress or (lambda _stage, _done, _total: None)
     precision, threads = precision or load_settings(home).precision, threads or usable_cores()
     present, absent = _sorted_out(names, home)
@@ -228,7 +229,6 @@ def run_comparison(
     }
     baseline = BASELINE if BASELINE in encoders else next(iter(encoders))
     built = _build_spaces(encoders, home, show)
-    load = os.getloadavg()[0]
     with _shapes(absent if shapes else (), home, precision, threads, seed) as shaped:
         speeds = _time({**encoders, **shaped}, texts, seed, show)
     exams = {
@@ -252,6 +252,7 @@ def run_comparison(
         threads=threads,
         processor=processor(),
         load=load,
+        busy=load > usable_cores() / 4,
         library=_library_id(home) if built else None,
         messages=len(texts),
         models=models,

@@ -37,7 +37,8 @@ _NAMES: Final = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"} | {
 }
 _STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
-    "font.size": 10,
+    "font.size": 11,
+    "axes.titlesize": 11,
     "axes.edgecolor": GRID,
     "axes.labelcolor": MUTED,
     "axes.spines.top": False,
@@ -72,8 +73,8 @@ def waterfall_before_after(stages: Sequence[Json]) -> str:
         labels = [f"{low:.0f}–{high:.0f} ms" for _, low, high in BEFORE]
         _stairs(upper, middle, labels, SERIES[1])
         _stairs(lower, _lengths(stages), [f"{stage['ms']:.1f} ms" for stage in stages], SERIES[0])
-        upper.set_title("before, as stated", loc="left", fontsize=10, color=MUTED)
-        lower.set_title("now, as measured", loc="left", fontsize=10, color=MUTED)
+        upper.set_title("before, as stated", loc="left", color=MUTED)
+        lower.set_title("now, as measured", loc="left", color=MUTED)
         upper.set_xlim(0, 1.25 * sum(length for _, length in middle))
         lower.set_xlabel("ms after the message came")
     return figure.drawn()
@@ -119,12 +120,12 @@ def pareto(models: Sequence[Json], rows: Sequence[Json], absent: Sequence[Json],
                 xytext=(5, -3),
                 textcoords="offset points",
                 color=MUTED,
-                fontsize=9,
+                fontsize=10,
             )
         axes.margins(y=0.1)
         axes.set_xlim(0, 1.45 * max([*times, *(time for time, _ in shapes)]))
         axes.set_xlabel("one message, p50 ms (less is better)")
-        axes.set_title(f"{called(name)} (more is better)", loc="left", fontsize=10, color=MUTED)
+        axes.set_title(f"{called(name)} (more is better)", loc="left", color=MUTED)
         axes.grid(alpha=0.6, linewidth=0.6)
     return figure.drawn()
 
@@ -139,31 +140,30 @@ def class_bars(name: str, labels: Sequence[str], figures: Mapping[str, Sequence[
             at = np.arange(len(labels)) + (place - (many - 1) / 2) * thick
             axes.barh(at, values, thick * 0.9, color=SERIES[place % len(SERIES)], label=model)
             for height, value in zip(at, values, strict=True):
-                axes.text(value + 0.01, height, f"{value:.2f}", va="center", fontsize=9, color=MUTED)
+                axes.text(value + 0.01, height, f"{value:.2f}", va="center", fontsize=10, color=MUTED)
         axes.set_yticks(range(len(labels)), [_said(label) for label in labels])
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.set_xlim(0, 1.14)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1), ncols=2, fontsize=9)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1), ncols=2, fontsize=10)
     return figure.drawn()
 
 
 def confusion(name: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
-    """Gold labels down, given ones across; shade: share of the row."""
-    many = len(labels)
+    """Gold labels down, given ones across, abstained last; shade: share of the row."""
     rows = np.asarray(counts, np.float64)
+    down_many, across_many = rows.shape
+    given = [*labels, "no label"][:across_many]
     shares = rows / np.maximum(rows.sum(1, keepdims=True), 1)
-    with _figure(f"confusion-{name}", 1.3 + 0.29 * many) as figure:
+    with _figure(f"confusion-{name}", 1.3 + 0.29 * down_many) as figure:
         axes = figure.subplots()
-        for down, across in np.ndindex(many, many):
-            share = float(shares[down, across])
-            if share:
-                axes.add_patch(_square(across, down, SERIES[0], 0.06 + 0.5 * share))
+        for down, across in np.ndindex(down_many, across_many):
             if counts[down][across]:
-                axes.text(across, down, str(counts[down][across]), ha="center", va="center", fontsize=9)
-        axes.set_xlim(-0.5, many - 0.5)
-        axes.set_ylim(many - 0.5, -0.5)
-        axes.set_xticks(range(many), [_said(label) for label in labels], rotation=90, fontsize=9)
-        axes.set_yticks(range(many), [_said(label) for label in labels], fontsize=9)
+                axes.add_patch(_square(across, down, SERIES[0], 0.06 + 0.5 * float(shares[down, across])))
+                axes.text(across, down, str(counts[down][across]), ha="center", va="center", fontsize=10)
+        axes.set_xlim(-0.5, across_many - 0.5)
+        axes.set_ylim(down_many - 0.5, -0.5)
+        axes.set_xticks(range(across_many), [_said(label) for label in given], rotation=90, fontsize=10)
+        axes.set_yticks(range(down_many), [_said(label) for label in labels], fontsize=10)
         axes.xaxis.tick_top()
         axes.tick_params(length=0)
         axes.set_ylabel("gold")
@@ -187,7 +187,7 @@ def thread_histogram(name: str, histogram: Json) -> str:
         axes.set_xlabel("cosine of two segments")
         axes.set_yticks([])
         axes.spines.left.set_visible(False)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=9)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=10)
     return figure.drawn()
 
 
@@ -212,9 +212,10 @@ def trigger_map(name: str, points: Sequence[Json], titles: Mapping[int, str]) ->
         axes.set_xticks([])
         axes.set_yticks([])
         axes.set_aspect("equal", adjustable="datalim")
+        axes.spines[:].set_visible(False)
         if kinds != [""]:
             axes.legend(
-                loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=9, handletextpad=0, markerscale=1.5
+                loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=10, handletextpad=0, markerscale=1.5
             )
     svg = figure.drawn()
     for place, kind in enumerate(kinds):

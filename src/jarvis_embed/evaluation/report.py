@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -239,11 +239,12 @@ def _maps(comparison: Json, texts: Mapping[int, str]) -> Section:
     return Section(title, about, tuple(pictures), "" if pictures else "needs messages: jarvis-embed ingest SOURCE")
 
 
-def class_f1(counts: list[list[int]]) -> list[float]:
-    """F1 of each class from a confusion (gold down, given across); 0 for a class that never occurs."""
+def class_f1(counts: Sequence[Sequence[int]]) -> list[float]:
+    """F1 of each class from a confusion (gold down, given across, abstained last); 0 for a class that never occurs."""
     rows = np.asarray(counts, np.float64)
-    both = rows.sum(0) + rows.sum(1)
-    return np.divide(2 * rows.diagonal(), both, out=np.zeros(len(rows)), where=both > 0).tolist()  # type: ignore[no-any-return]
+    both = rows.sum(0)[: len(rows)] + rows.sum(1)
+    f1 = np.divide(2 * rows.diagonal(), both, out=np.zeros(len(rows)), where=both > 0)
+    return [float(value) for value in f1]
 
 
 def _needed(comparison: Json) -> str:

@@ -1,14 +1,15 @@
 """The kernel: an int8 encoder in one C function (``kernel.c``), for short messages about twice as fast as the graph.
 
 It computes what ``graph``'s integer layers compute, from the same numbers, so its vectors are theirs but for rounding
-(cosine ≥ 0.999), and a space built by the one is open to the other. Texts are not padded. The kernel itself uses one
-core; many texts are shared out among threads, which it can be called from at once.
+(cosine ≥ 0.999), and a space built by the one is open to the other. Texts are not padded. One text is shared out
+among a team of threads inside the kernel, many texts among threads that each call it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -27,6 +28,9 @@ _PANEL: Final = 32
 _LANES: Final = 16
 _CHUNK: Final = 192
 """Tokens in one call: enough to use a panel of weights often, few enough that they stay in the second cache."""
+
+TEAM: Final = 4
+"""Threads that share one message, at most: more find too little to do."""
 
 _PARTS: Final = ("weight", "scale", "shift", "bias")
 
@@ -99,8 +103,16 @@ class KernelEngine:
     name = "kernel"
 
     def __init__(
-        self, library: ctypes.CDLL, config: BertConfig, pooling: Pooling, packed: Arrays, threads: int
+        self,
+        library: ctypes.CDLL,
+        config: BertConfig,
+        pooling: Pooling,
+        packed: Arrays,
+        *,
+        threads: int = 1,
+        team: int = 1,
     ) -> None:
+        """Start ``threads`` for many texts, and a ``team`` of as many for one text (no more than ``TEAM``)."""
         self.dim = config.hidden
         self._arrays = {name: _aligned(array) for name, array in packed.items()}  # the model below points into them
         self._model = self._described(config, pooling)
@@ -108,9 +120,10 @@ class KernelEngine:
         self._encode.restype, self._needed.restype = None, ctypes.c_size_t
         self._own = threading.local()
         self._pool = ThreadPoolExecutor(threads, "kernel") if threads > 1 else None
+        self._team = _new_team(self, library, min(team, TEAM))
 
     def one(self, tokens: Tokens) -> Vectors:
-        return self._run([tokens])
+        return self._run([tokens], self._team)
 
     def many(self, tokens: Sequence[Tokens], progress: Progress) -> Vectors:
         vectors = np.empty((len(tokens), self.dim), np.float32)
@@ -121,7 +134,7 @@ class KernelEngine:
             progress(len(computed))
         return vectors
 
-    def _run(self, tokens: Sequence[Tokens]) -> Vectors:
+    def _run(self, tokens: Sequence[Tokens], team: ctypes.c_void_p | None = None) -> Vectors:
         lengths = [len(of_text) for of_text in tokens]
         first = np.zeros(len(tokens) + 1, np.int32)
         np.cumsum(lengths, out=first[1:])
@@ -129,7 +142,8 @@ class KernelEngine:
         vectors = np.empty((len(tokens), self.dim), np.float32)
         memory = self._memory(len(ids), max(lengths))
         self._encode(
-            ctypes.byref(self._model), _address(ids), _address(first), len(tokens), _address(memory), _address(vectors)
+            *(team, ctypes.byref(self._model), _address(ids), _address(first), len(tokens)),
+            *(_address(memory), _address(vectors)),
         )
         return vectors
 
@@ -170,6 +184,14 @@ class KernelEngine:
 
     def _at(self, name: str) -> ctypes.c_void_p:
         return _address(self._arrays[name])
+
+
+def _new_team(engine: object, library: ctypes.CDLL, threads: int) -> ctypes.c_void_p:
+    """Threads for one message at a time, which end with ``engine``. A process that forks has none in the child."""
+    library.team_new.restype, library.team_free.restype = ctypes.c_void_p, None
+    team = ctypes.c_void_p(library.team_new(threads))
+    weakref.finalize(engine, library.team_free, team)
+    return team
 
 
 def _chunks(lengths: Sequence[int]) -> Iterator[slice]:

@@ -1,4 +1,4 @@
-"""Exports of other programs: tables, WhatsApp's chats, the texts of imessage-exporter. Dates are proven or asked for."""
+"""Exports of other programs: tables, WhatsApp's chats, the texts of imessage-exporter; what dates prove."""
 
 from __future__ import annotations
 
@@ -456,13 +456,12 @@ HOSTILE = st.one_of(
     st.binary(max_size=400),
     st.lists(
         st.sampled_from(
-            [*IOS.splitlines(), *ANDROID.splitlines(), *EXPORTED.splitlines(), "date,from,text", '"', "\0", "\ud800"]
-            + [
-                "[99/99/9999, 99:99:99] a: b",
-                "2023-06-13,Anna,hey",
-                "[١٣/٠٦/٢٠٢٣, ٢١:٠٤:٠٥] Anna: hey",
-                ": ",
-                "\u200e" * 3,
+            [
+                *IOS.splitlines(),
+                *ANDROID.splitlines(),
+                *EXPORTED.splitlines(),
+                *("date,from,text", "2023-06-13,Anna,hey", '"', "\0", "\ud800", ": ", "\u200e" * 3),
+                *("[99/99/9999, 99:99:99] a: b", "[١٣/٠٦/٢٠٢٣, ٢١:٠٤:٠٥] Anna: hey"),
             ]
         ),
         max_size=12,

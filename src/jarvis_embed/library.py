@@ -9,11 +9,12 @@ every change of the pairs: by it a space can tell that it is stale.
 from __future__ import annotations
 
 import hashlib
+import secrets
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,8 @@ from typing import Any, Final, Self
 
 from .conversations.pairs import pair_positions
 from .conversations.turns import turns_of
-from .errors import DiskFull, HomeNotWritable, LibraryError
+from .errors import DiskFull, HomeLocked, HomeNotWritable, LibraryError
+from .forgetting import SALT_BYTES, Rules, Wish, digest
 from .home import FILE_MODE, embeddings_folder, home_folder, locked, make_private_folder, reported
 from .messages import CONTEXT_TURNS, Conversation, Message, Pair, Turn
 from .schema import migrate
@@ -34,7 +36,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What one ingest did, counted in messages. ``unreadable`` is cause → count."""
+    """What one ingest did, counted in messages.
+
+    Attributes:
+        unreadable: cause → count.
+        forgotten: messages that were left out because a purge said so.
+    """
 
     conversations: int
     read: int
@@ -42,6 +49,15 @@ class IngestReport:
     changed: int
     removed: int
     unreadable: dict[str, int] = field(default_factory=dict)
+    forgotten: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What a wish to forget takes away: messages, and conversations of which nothing is left."""
+
+    messages: int
+    conversations: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +117,22 @@ class Library:
         """Grows whenever a pair is added or removed."""
         return int(str(self._one("SELECT value FROM fact WHERE name = 'revision'")))
 
+    @property
+    def forgot_revision(self) -> int:
+        """The revision at which a text was last edited or removed; 0 if never.
+
+        A generation that is older holds vectors of texts that are to be forgotten.
+        """
+        row = self._db.execute("SELECT value FROM fact WHERE name = 'forgot_revision'").fetchone()
+        return int(row[0]) if row else 0
+
     def counts(self) -> LibraryCounts:
         tables = ("conversation", "message", "turn", "pair")
         return LibraryCounts(*(int(str(self._one(f"SELECT count(*) FROM {table}"))) for table in tables))  # noqa: S608
+
+    def senders(self) -> list[str]:
+        """Everybody who wrote something, sorted."""
+        return sorted(sender for (sender,) in self._db.execute("SELECT DISTINCT sender FROM message"))
 
     def pairs(self, ids: Sequence[int] | None = None) -> Iterator[Pair]:
         """Yield the pairs of ``ids`` in their order, leaving out any that is gone; all pairs if None."""
@@ -120,12 +149,20 @@ class Library:
             }
         yield from (found[identity] for identity in ids if identity in found)
 
-    def pair_texts(self) -> Iterator[tuple[int, str, str, int]]:
-        """Yield (id, trigger, response, response time in ms) of every pair, ordered by id."""
-        return self._db.execute(
-            "SELECT pair.id, t.text, r.text, r.start_ms FROM pair "
-            "JOIN turn t ON t.id = trigger_id JOIN turn r ON r.id = response_id ORDER BY pair.id"
-        )
+    def pair_ids(self) -> Iterator[int]:
+        """Yield the id of every pair, ascending."""
+        return (identity for (identity,) in self._db.execute("SELECT id FROM pair ORDER BY id"))
+
+    def pair_texts(self, ids: Sequence[int] | None = None) -> Iterator[tuple[int, str, str, int]]:
+        """Yield (id, trigger, response, response time in ms) of every pair, or of those of ``ids``, ordered by id."""
+        if ids is None:
+            yield from self._db.execute(f"{_PAIR_TEXTS} ORDER BY pair.id")
+            return
+        wanted = sorted(ids)
+        for start in range(0, len(wanted), 500):
+            block = wanted[start : start + 500]
+            marks = ",".join("?" * len(block))
+            yield from self._db.execute(f"{_PAIR_TEXTS} WHERE pair.id IN ({marks}) ORDER BY pair.id", block)
 
     def ingest(self, source: Source, progress: Progress | None = None) -> IngestReport:
         """Make the library hold what ``source`` holds now, in one transaction.
@@ -138,12 +175,18 @@ class Library:
         gone: set[int] = set()
         made: set[int] = set()
         with locked(self.path.with_suffix(".lock"), "the library"), _reported(self.path), self._transaction():
+            rules = self.rules()
             origin = self._source_id(source)
             statement = "SELECT key, id, digest FROM conversation WHERE source_id = ?"
             known = {key: (row, digest) for key, row, digest in self._db.execute(statement, (origin,))}
             for conversation in source.conversations():
                 tally["conversations"] += 1
                 tally["read"] += len(conversation.messages)
+                said = len(conversation.messages)
+                conversation = rules.applied(conversation)
+                tally["forgotten"] += said - len(conversation.messages)
+                if said and not conversation.messages:
+                    continue
                 row, old_digest = known.pop(well_formed(conversation.key), (None, None))
                 digest = _digest(conversation)
                 if digest != old_digest:
@@ -158,6 +201,8 @@ class Library:
                 tally["removed"] += len(self._delete_conversation(row, gone))
             if gone != made:
                 self._db.execute("UPDATE fact SET value = value + 1 WHERE name = 'revision'")
+                if tally["changed"] or tally["removed"]:
+                    self._db.execute(_FORGOT)
         return IngestReport(
             conversations=tally["conversations"],
             read=tally["read"],
@@ -165,7 +210,128 @@ class Library:
             changed=tally["changed"],
             removed=tally["removed"],
             unreadable=dict(source.unreadable),
+            forgotten=tally["forgotten"],
         )
+
+    def rules(self) -> Rules:
+        """What is never to be stored again (see ``forgetting``)."""
+        facts = dict(self._db.execute("SELECT name, value FROM fact WHERE name LIKE 'forget.%'"))
+        digests: defaultdict[str, set[bytes]] = defaultdict(set)
+        for name in facts:
+            _, kind, *value = name.split(".")
+            if value:
+                digests[kind].add(bytes.fromhex(value[0]))
+        return Rules(
+            salt=facts.get("forget.salt") or b"",
+            contacts=frozenset(digests["contact"]),
+            conversations=frozenset(digests["conversation"]),
+            before_ms=facts.get("forget.before"),
+        )
+
+    def would_forget(self, wish: Wish) -> Forgotten:
+        """Count what ``forget`` would take away. Nothing is changed."""
+        rules = Rules(self.rules().salt or bytes(SALT_BYTES)).with_wish(wish)
+        messages = conversations = 0
+        for _, _, conversation in self._stored_conversations():
+            kept = len(rules.applied(conversation).messages)
+            messages += len(conversation.messages) - kept
+            conversations += not kept
+        return Forgotten(messages, conversations)
+
+    def forget(self, wish: Wish) -> Forgotten:
+        """Take away what ``wish`` says; no later ingest brings it back. ``overwrite_free_space`` then clears the file.
+
+        Raises:
+            HomeLocked: another process is ingesting.
+            DiskFull, LibraryError: nothing was changed.
+        """
+        gone: set[int] = set()
+        made: set[int] = set()
+        messages = conversations = 0
+        with locked(self.path.with_suffix(".lock"), "the library"), _reported(self.path), self._transaction():
+            rules = self._remember(wish)
+            for row, origin, conversation in self._stored_conversations():
+                kept = rules.applied(conversation)
+                if len(kept.messages) == len(conversation.messages):
+                    continue
+                messages += len(conversation.messages) - len(kept.messages)
+                self._delete_conversation(row, gone)
+                if kept.messages:
+                    self._insert_conversation(origin, kept, _digest(kept), made)
+                else:
+                    conversations += 1
+                    if wish.contact is not None:
+                        self._set_fact(f"forget.conversation.{digest(rules.salt, conversation.key).hex()}", 1)
+            self._db.execute("DELETE FROM source WHERE id NOT IN (SELECT source_id FROM conversation)")
+            if messages:
+                self._db.execute("UPDATE fact SET value = value + 1 WHERE name = 'revision'")
+                self._db.execute(_FORGOT)
+        return Forgotten(messages, conversations)
+
+    def remember(self, wish: Wish) -> bool:
+        """Take back a wish to forget: later ingests read what it kept out. Return whether there was such a rule."""
+        with _reported(self.path), self._transaction():
+            before = self._db.total_changes
+            salt = self.rules().salt
+            if wish.before_ms is not None:
+                self._db.execute("DELETE FROM fact WHERE name = 'forget.before' AND value = ?", (wish.before_ms,))
+            if wish.contact is not None and salt:
+                name = digest(salt, wish.contact).hex()
+                names = (f"forget.contact.{name}", f"forget.conversation.{name}")
+                self._db.execute("DELETE FROM fact WHERE name IN (?, ?)", names)
+            return self._db.total_changes > before
+
+    def overwrite_free_space(self) -> None:
+        """Write the file anew without anything that was deleted from it, and empty its write-ahead log.
+
+        Raises:
+            HomeLocked: another process reads the library, and what was deleted stays in the log until it ends.
+        """
+        with _reported(self.path):
+            self._db.execute("PRAGMA temp_store = MEMORY")  # VACUUM would put a copy into a temporary file
+            self._db.execute("VACUUM")
+            busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise HomeLocked(
+                "another process has the library open, and its log still holds what was removed",
+                "End it (watch, a server, an assistant) and purge again",
+            )
+
+    def clear_log(self) -> bool:
+        """Empty the write-ahead log, in which removed texts stand until then; False if a reader is in the way."""
+        with _reported(self.path):
+            self._db.execute("PRAGMA busy_timeout = 1000")
+            busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._db.execute("PRAGMA busy_timeout = 30000")
+        return not busy
+
+    def _remember(self, wish: Wish) -> Rules:
+        """Store a wish; return a rule for it alone, with the library's salt."""
+        salt = self.rules().salt or secrets.token_bytes(SALT_BYTES)
+        self._set_fact("forget.salt", salt)
+        if wish.contact is not None:
+            self._set_fact(f"forget.contact.{digest(salt, wish.contact).hex()}", 1)
+        before = replace(self.rules(), salt=salt).with_wish(wish).before_ms
+        if wish.before_ms is not None:
+            self._set_fact("forget.before", before)
+        return Rules(salt).with_wish(wish)
+
+    def _set_fact(self, name: str, value: object) -> None:
+        self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
+
+    def _stored_conversations(self) -> Iterator[tuple[int, int, Conversation]]:
+        """Yield (row, source, conversation) of everything, in the order of ingest."""
+        for row, origin, key in self._db.execute("SELECT id, source_id, key FROM conversation ORDER BY id").fetchall():
+            stored = self._db.execute(
+                "SELECT key, sender, sent_ms, text, is_from_me, reply_to FROM message WHERE conversation_id = ? "
+                "ORDER BY position",
+                (row,),
+            )
+            messages = tuple(
+                Message(name, sender, sent_ms, text, None if mine is None else bool(mine), reply_to)
+                for name, sender, sent_ms, text, mine, reply_to in stored
+            )
+            yield row, origin, Conversation(key, messages)
 
     def _source_id(self, source: Source) -> int:
         origin = (source.kind, source.location)
@@ -242,6 +408,13 @@ _PAIRS: Final = (
     "SELECT pair.id, c.key, t.text, r.text, t.sender, r.sender, t.start_ms, r.start_ms, c.id, t.position FROM pair "
     "JOIN turn t ON t.id = trigger_id JOIN turn r ON r.id = response_id JOIN conversation c ON c.id = t.conversation_id"
 )
+
+_PAIR_TEXTS: Final = (
+    "SELECT pair.id, t.text, r.text, r.start_ms FROM pair "
+    "JOIN turn t ON t.id = trigger_id JOIN turn r ON r.id = response_id"
+)
+
+_FORGOT: Final = "INSERT OR REPLACE INTO fact SELECT 'forgot_revision', value FROM fact WHERE name = 'revision'"
 
 
 def _stored(message: Message) -> StoredMessage:

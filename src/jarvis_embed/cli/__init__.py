@@ -9,7 +9,7 @@ import sys
 import typer
 
 from ..errors import JarvisEmbedError
-from . import ask, bench, demo, history, models
+from . import ask, bench, demo, history, models, purge
 from .output import err
 
 app = typer.Typer(
@@ -29,7 +29,7 @@ app.command()(history.rollback)
 app.command()(ask.suggest)
 app.command()(ask.search)
 app.command()(bench.bench)
-app.command()(history.purge)
+app.command()(purge.purge)
 
 
 def main() -> None:

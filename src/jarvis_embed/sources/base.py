@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol, get_args
 
 from ..messages import Conversation
 
@@ -15,6 +15,8 @@ Unreadable = Counter[str]
 
 DateOrder = Literal["dmy", "mdy", "ymd"]
 """In which order the numbers of a date stand: day, month and year."""
+
+ORDERS: Final[tuple[DateOrder, ...]] = get_args(DateOrder)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import groupby, pairwise
-from typing import Final, get_args
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from ..errors import SourceError
-from .base import DateOrder
+from .base import ORDERS, DateOrder
 from .textfile import BadRecord
-
-ORDERS: Final[tuple[DateOrder, ...]] = get_args(DateOrder)
 
 DATE: Final = r"(\d{1,4})[./-]\s?(\d{1,2})[./-]\s?(\d{1,4})\.?"
 TIME: Final = r"(\d{1,2})[:.](\d{2})(?:[:.](\d{2}))?(?:\s*([AaPp])\.?\s?[Mm]\.?)?"

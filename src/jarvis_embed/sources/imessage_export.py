@@ -182,7 +182,7 @@ class IMessageExportSource:
         yield section
 
     def _begun(self, line: str, after_blank: bool) -> _Section | None:
-        """What begins with this line, if anything; a header stands after a blank line, so a date amid a text is none."""
+        """What begins with this line, if anything; a header follows a blank line, so a date amid a text is none."""
         header = _HEADER.fullmatch(line)
         try:
             if header is not None and (after_blank or header["indent"]):

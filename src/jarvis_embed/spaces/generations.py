@@ -61,8 +61,12 @@ def current_folder(model_folder: Path) -> Path | None:
     return None if pointer is None else generations_folder(model_folder) / pointer.current
 
 
-def promote(model_folder: Path) -> str:
-    """Make the finished build current, drop all generations but it and the one before, and return its name."""
+def promote(model_folder: Path, *, keep_previous: bool = True) -> str:
+    """Make the finished build current, drop all generations but it and the one before, and return its name.
+
+    Args:
+        keep_previous: False drops the one before too, which holds the vectors of texts that must be forgotten.
+    """
     folder = generations_folder(model_folder)
     numbers = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()]
     name = f"{max(numbers, default=0) + 1:06d}"
@@ -70,7 +74,7 @@ def promote(model_folder: Path) -> str:
         building_folder(model_folder).rename(folder / name)
         sync_folder(folder)
     old = read_pointer(model_folder)
-    _point(model_folder, Pointer(name, old.current if old else None, _now_ms()))
+    _point(model_folder, Pointer(name, old.current if old and keep_previous else None, _now_ms()))
     prune(model_folder)
     return name
 

@@ -1,0 +1,103 @@
+"""What a person asked to be forgotten, as rules that hold at every later ingest.
+
+A rule says what never to store again: a contact, a conversation, or all that is older than a day. Contacts and
+conversations stand as salted digests, so the library holds no name of whom it has forgotten. (Whoever has the library
+can still test a guess: a digest with its salt keeps a phone number from being read, not from being tried.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
+
+from .messages import Conversation, Message
+
+SALT_BYTES: Final = 16
+_NUMBER: Final = re.compile(r"\+?[\d\s()./-]{5,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to forget: everything with ``contact``, or everything sent before ``before_ms``."""
+
+    contact: str | None = None
+    before_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Every wish so far.
+
+    Attributes:
+        contacts, conversations: digests (see ``digest``).
+        before_ms: what was sent before is not stored; None if there is no such rule.
+    """
+
+    salt: bytes
+    contacts: frozenset[bytes] = frozenset()
+    conversations: frozenset[bytes] = frozenset()
+    before_ms: int | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.contacts or self.conversations or self.before_ms is not None)
+
+    def with_wish(self, wish: Wish) -> Rules:
+        """These rules and one for ``wish``."""
+        contacts, before = self.contacts, self.before_ms
+        if wish.contact is not None:
+            contacts = contacts | {digest(self.salt, wish.contact)}
+        if wish.before_ms is not None:
+            before = max(wish.before_ms, before if before is not None else wish.before_ms)
+        return replace(self, contacts=contacts, before_ms=before)
+
+    def knows(self, wish: Wish) -> bool:
+        """Whether there is a rule for ``wish`` already."""
+        if wish.contact is not None:
+            return digest(self.salt, wish.contact) in self.contacts
+        return wish.before_ms is not None and self.before_ms is not None and self.before_ms >= wish.before_ms
+
+    def applied(self, conversation: Conversation) -> Conversation:
+        """The conversation without what is to be forgotten; it may be empty.
+
+        A conversation with nobody but the contact goes as a whole, with the owner's part. Elsewhere, only what the
+        contact wrote goes.
+        """
+        if not self:
+            return conversation
+        kept = self._not_too_old(conversation.messages)
+        if self.contacts or self.conversations:
+            if self._is_with_contact(conversation):
+                return replace(conversation, messages=())
+            kept = [message for message in kept if digest(self.salt, message.sender) not in self.contacts]
+        return conversation if len(kept) == len(conversation.messages) else replace(conversation, messages=tuple(kept))
+
+    def _not_too_old(self, messages: Iterable[Message]) -> list[Message]:
+        return [message for message in messages if self.before_ms is None or message.sent_ms >= self.before_ms]
+
+    def _is_with_contact(self, conversation: Conversation) -> bool:
+        key = digest(self.salt, conversation.key)
+        if key in self.conversations or key in self.contacts:
+            return True
+        senders = {message.sender: message.is_from_me for message in conversation.messages}
+        forgotten = {sender for sender in senders if digest(self.salt, sender) in self.contacts}
+        others = {sender for sender, mine in senders.items() if not mine}
+        unknown_owner = all(mine is None for mine in senders.values())
+        return bool(forgotten) and (others <= forgotten or (unknown_owner and len(senders) <= 2))
+
+
+@lru_cache(maxsize=65_536)
+def digest(salt: bytes, name: str) -> bytes:
+    """Salted hash of a contact or conversation, the same however a name's letters or a number's parts are written."""
+    return hashlib.blake2b(plain(name).encode("utf-8", "surrogatepass"), key=salt, digest_size=16).digest()
+
+
+def plain(name: str) -> str:
+    """A name without differences of writing: letter case, spaces around it, and all but the digits of a number."""
+    name = name.strip()
+    if _NUMBER.fullmatch(name):
+        return ("+" if name.startswith("+") else "") + "".join(filter(str.isdigit, name))
+    return " ".join(name.casefold().split())

@@ -126,6 +126,11 @@ class Library:
         row = self._db.execute("SELECT value FROM fact WHERE name = 'forgot_revision'").fetchone()
         return int(row[0]) if row else 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds no pair."""
+        return self._db.execute("SELECT 1 FROM pair LIMIT 1").fetchone() is None
+
     def counts(self) -> LibraryCounts:
         tables = ("conversation", "message", "turn", "pair")
         return LibraryCounts(*(int(str(self._one(f"SELECT count(*) FROM {table}"))) for table in tables))  # noqa: S608

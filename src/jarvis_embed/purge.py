@@ -16,11 +16,11 @@ from typing import Final
 from .config import config_path, remove_settings
 from .errors import InputError, ModelError, SpaceError
 from .forgetting import Wish, plain
-from .home import embeddings_folder, locked, remove_folder, reported
+from .home import embeddings_folder, locked, remove_folder
 from .library import Forgotten, Library
 from .models.encoder import load_encoder
 from .spaces.build import build
-from .spaces.generations import building_folder, current_folder, generations_folder
+from .spaces.generations import building_folder, current_folder, generations_folder, remove_generations
 from .spaces.manifest import read_manifest
 
 WATCH_LOCK: Final = "watch.lock"
@@ -81,7 +81,7 @@ def forget(home: Path, wish: Wish, progress: Progress | None = None) -> PurgeRep
             build(encoder, home, progress=progress)
             rebuilt.append(folder.name)
         except (ModelError, SpaceError):  # without its weights, or without a pair that is left, there is no space
-            remove_space(folder)
+            remove_generations(folder)
             removed.append(folder.name)
     with Library.open(home) as library:
         library.overwrite_free_space()
@@ -92,13 +92,6 @@ def space_folders(home: Path) -> list[Path]:
     """The folders of models that have a space, or the beginning of one."""
     folder = embeddings_folder(home)
     return sorted(entry for entry in folder.iterdir() if generations_folder(entry).is_dir()) if folder.is_dir() else []
-
-
-def remove_space(folder: Path) -> None:
-    """Remove all generations of a model; its compiled files and weights stay."""
-    with reported(folder):
-        (folder / "current.json").unlink(missing_ok=True)
-    remove_folder(generations_folder(folder))
 
 
 def purge_all(home: Path) -> list[str]:

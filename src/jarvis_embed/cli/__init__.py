@@ -9,7 +9,7 @@ import sys
 import typer
 
 from ..errors import JarvisEmbedError
-from . import ask, bench, demo, history, models, purge
+from . import ask, bench, demo, history, models, purge, watch
 from .output import err
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command()(history.rollback)
 app.command()(ask.suggest)
 app.command()(ask.search)
 app.command()(bench.bench)
+app.command()(watch.watch)
 app.command()(purge.purge)
 
 

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import SpaceDamaged, SpaceError
+from ..errors import LibraryEmpty, SpaceDamaged
 from ..home import home_folder, locked, make_private_folder, reported
 from ..library import Library
 from ..models.encoder import Encoder, Vectors
@@ -25,7 +25,7 @@ from ..models.store import model_home
 from ..text import normalise
 from .artifact import Array, Stream, open_artifact, write_artifact
 from .delta import DELTA_FILE
-from .generations import building_folder, current_folder, promote, prune
+from .generations import building_folder, current_folder, promote, prune, remove_generations
 from .index import TriggerIndex
 from .manifest import FORMAT, Manifest, check_files, file_marks, library_versions, read_manifest, write_manifest
 from .space import INDEX_FILE, PAIRS_FILE, VECTORS_FILE, Space, write_pairs
@@ -90,7 +90,7 @@ def build(
 
     Raises:
         HomeLocked: another process is building this space; names its pid.
-        SpaceError: the library holds no pair.
+        LibraryEmpty: it holds no pair. If it held some before, the space goes too.
         SpaceDamaged: the new generation failed its check; the current one stays.
         DiskFull, HomeNotWritable: what was embedded so far is kept for the next try.
     """
@@ -105,6 +105,9 @@ def build(
         staging = make_private_folder(building_folder(model_folder))
         _clear(staging)
         log = VectorLog(staging / f"{encoder.fingerprint}.log", encoder.dim)
+        keep = current is not None and _may_stay(current, library)
+        if not keep and library.is_empty:
+            remove_generations(model_folder)  # whatever it holds was removed from the library
         changes = None if force or current is None else changes_since(current, encoder, library)
         if changes is None:
             manifest, missing = _build_whole(staging, encoder, library, log, None if force else current, report)
@@ -112,7 +115,6 @@ def build(
             manifest, missing = _build_delta(staging, encoder, library, log, changes, report)
         for leftover in staging.glob("*.log"):
             leftover.unlink()
-        keep = current is not None and _may_stay(current, library)
         name = promote(model_folder, keep_previous=keep)
         if current is not None and not keep:
             library.clear_log()
@@ -136,7 +138,7 @@ def _build_whole(
     """Write all files anew, with the vectors of ``current`` where it has them; also how many texts were embedded."""
     wanted = _read_library(library, report)
     if not len(wanted.ids):
-        raise SpaceError("the library holds no pair of messages", "Ingest some first: jarvis-embed ingest SOURCE")
+        raise LibraryEmpty("the library holds no pair of messages", "Ingest some first: jarvis-embed ingest SOURCE")
     old = _Known(current, encoder.fingerprint)
     missing = [key for key in wanted.texts if key not in old and key not in log.rows]
     _embed(encoder, {key: wanted.texts[key] for key in missing}, log, report)

@@ -104,6 +104,13 @@ def prune(model_folder: Path) -> None:
             remove_folder(entry)
 
 
+def remove_generations(model_folder: Path) -> None:
+    """Remove all generations of a space, the unfinished one too; the model's compiled files and weights stay."""
+    with reported(model_folder):
+        (model_folder / "current.json").unlink(missing_ok=True)
+    remove_folder(generations_folder(model_folder))
+
+
 def _point(model_folder: Path, pointer: Pointer) -> None:
     write_json(model_folder / "current.json", asdict(pointer))
 

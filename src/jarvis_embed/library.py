@@ -68,6 +68,18 @@ class LibraryCounts:
     pairs: int
 
 
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What the library holds of one source, and from when to when."""
+
+    kind: str
+    location: str
+    conversations: int
+    messages: int
+    first_ms: int
+    last_ms: int
+
+
 class Library:
     """The library of one home. Use it as a context manager, or call ``close``."""
 
@@ -134,6 +146,27 @@ class Library:
     def counts(self) -> LibraryCounts:
         tables = ("conversation", "message", "turn", "pair")
         return LibraryCounts(*(int(str(self._one(f"SELECT count(*) FROM {table}"))) for table in tables))  # noqa: S608
+
+    def coverage(self) -> list[Coverage]:
+        """What it holds of each source."""
+        rows = self._db.execute(
+            "SELECT s.kind, s.location, count(DISTINCT c.id), count(m.id), "
+            "coalesce(min(m.sent_ms), 0), coalesce(max(m.sent_ms), 0) FROM source s "
+            "LEFT JOIN conversation c ON c.source_id = s.id LEFT JOIN message m ON m.conversation_id = c.id "
+            "GROUP BY s.id ORDER BY s.id"
+        )
+        return [Coverage(*row) for row in rows]
+
+    def check(self) -> None:
+        """Have SQLite look whether the file is whole.
+
+        Raises:
+            LibraryError: it is not.
+        """
+        if self._one("PRAGMA quick_check(1)") != "ok":
+            raise LibraryError(
+                f"{self.path} is not a whole library", "Move it away and ingest again: jarvis-embed ingest"
+            )
 
     def senders(self) -> list[str]:
         """Everybody who wrote something, sorted."""

@@ -19,13 +19,12 @@ from .home import embeddings_folder, locked
 from .library import IngestReport, Library
 from .models.encoder import Encoder
 from .purge import WATCH_LOCK
+from .sources.access import access_to, is_database
 from .sources.base import Source
 from .spaces.build import BuildReport, build
 
 EVERY: Final = 0.5
 """Seconds between two looks."""
-
-_SQLITE: Final = b"SQLite format 3\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +107,12 @@ def follower_of(path: Path) -> Follower:
     """The way to follow ``path``.
 
     Raises:
-        SourceError: nothing there.
+        SourceError: nothing there, or it may not be read.
     """
-    if path.is_dir():
-        return FileFollower(path)
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(_SQLITE))
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read ({type(error).__name__})", "See: jarvis-embed doctor") from error
-    return DatabaseFollower(path) if head == _SQLITE else FileFollower(path)
+    access = access_to(path)
+    if access.state in ("missing", "not permitted"):
+        raise SourceError(access.problem, access.next_step)
+    return DatabaseFollower(path) if is_database(path) else FileFollower(path)
 
 
 def watch(

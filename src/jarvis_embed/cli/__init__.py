@@ -9,7 +9,7 @@ import sys
 import typer
 
 from ..errors import JarvisEmbedError
-from . import ask, bench, demo, history, models, purge, watch
+from . import ask, bench, demo, doctor, history, models, purge, watch
 from .output import err
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command()(ask.suggest)
 app.command()(ask.search)
 app.command()(bench.bench)
 app.command()(watch.watch)
+app.command()(doctor.doctor)
 app.command()(purge.purge)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-from ..errors import SourceError
+from ..doctor import MESSAGES
 from ..home import home_folder
 from ..models.encoder import load_encoder
 from ..models.runtime import usable_cores
@@ -18,8 +18,6 @@ from ..watch import EVERY, Update, follower_of
 from ..watch import watch as updates_of
 from .history import DatesOption, KindOption, MapOption, MeOption, ZoneOption, open_stated
 from .output import HomeOption, JsonOption, count, err, out, print_json
-
-MESSAGES: Final = Path("~/Library/Messages/chat.db")
 
 
 def watch(
@@ -42,8 +40,6 @@ def watch(
     """
     root = home_folder(home)
     path = Path(source) if source is not None else MESSAGES.expanduser()
-    if not path.exists():
-        raise SourceError(f"there is no file {path}", "Give the path of the history to follow")
     follower = follower_of(path)
     encoder = load_encoder(model, home=root, threads=usable_cores())
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -11,6 +11,7 @@ from typing import Final
 
 from ..errors import SourceError
 from . import csv_table, imessage_export, whatsapp
+from .access import access_to
 from .base import DateOrder, ReadOptions, Source
 from .chitchat import ChitchatSource
 from .jsonl import JsonlSource
@@ -74,8 +75,12 @@ def open_source(
     """
     location = os.fspath(location)
     options = ReadOptions(me, split, dict(columns or {}), dates, zone)
+    if kind is None and location == "chitchat":
+        kind = "chitchat"
+    if kind != "chitchat":
+        _require_access(Path(location))
     if kind is None:
-        kind = "chitchat" if location == "chitchat" else kind_of(Path(location))
+        kind = kind_of(Path(location))
     if kind not in READERS:
         raise SourceError(f"no reader is called {kind!r}", f"Known readers: {', '.join(READERS)}")
     for name, option in _OPTIONS.items():
@@ -90,14 +95,19 @@ def kind_of(path: Path) -> str:
     Raises:
         SourceError: nothing there, not to be read, or of no kind that is known.
     """
-    if not path.exists():
-        raise SourceError(f"there is no file {path}", "Give the path of a history, or the name chitchat")
+    _require_access(path)
     kind = _kind_of_folder(path) if path.is_dir() else _kind_of_file(path)
     if kind is None:
         raise SourceError(
             f"{path} is of no kind that its content tells", f"Say which with --as; known readers: {', '.join(READERS)}"
         )
     return kind
+
+
+def _require_access(path: Path) -> None:
+    access = access_to(path)
+    if access.state not in ("readable", "not a database"):
+        raise SourceError(access.problem, access.next_step)
 
 
 def _kind_of_folder(folder: Path) -> str | None:
@@ -125,11 +135,8 @@ def _kind_of_file(path: Path) -> str | None:
 
 
 def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(_HEAD)
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read ({type(error).__name__})", "Check the file") from error
+    with path.open("rb") as file:
+        return file.read(_HEAD)
 
 
 def _is_object(line: str) -> bool:

@@ -141,7 +141,7 @@ def _library(home: Path, coverage: list[Coverage]) -> Iterator[Finding]:
         yield Finding("library", "good", said)
     if rules:
         number = len(rules.contacts) + (rules.before_ms is not None)
-        yield Finding("library", "good", f"{number} rules of earlier purges keep messages out")
+        yield Finding("library", "good", f"rules of earlier purges that keep messages out: {number}")
 
 
 def _model(home: Path) -> Iterator[Finding]:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
+import sqlite3
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -101,3 +104,53 @@ def plain(name: str) -> str:
     if _NUMBER.fullmatch(name):
         return ("+" if name.startswith("+") else "") + "".join(filter(str.isdigit, name))
     return " ".join(name.casefold().split())
+
+
+def read_rules(db: sqlite3.Connection) -> Rules:
+    """The rules of a library, from its table of facts."""
+    facts = dict(db.execute("SELECT name, value FROM fact WHERE name LIKE 'forget.%'"))
+    digests: defaultdict[str, set[bytes]] = defaultdict(set)
+    for name in facts:
+        _, kind, *value = name.split(".")
+        if value:
+            digests[kind].add(bytes.fromhex(value[0]))
+    return Rules(
+        salt=facts.get("forget.salt") or b"",
+        contacts=frozenset(digests["contact"]),
+        conversations=frozenset(digests["conversation"]),
+        before_ms=facts.get("forget.before"),
+    )
+
+
+def store_wish(db: sqlite3.Connection, wish: Wish) -> Rules:
+    """Add a wish to the rules of a library; return a rule for it alone, with the library's salt."""
+    known = read_rules(db)
+    salt = known.salt or secrets.token_bytes(SALT_BYTES)
+    after = replace(known, salt=salt).with_wish(wish)
+    _set_fact(db, "forget.salt", salt)
+    if wish.contact is not None:
+        _set_fact(db, f"forget.contact.{digest(salt, wish.contact).hex()}", 1)
+    if wish.before_ms is not None:
+        _set_fact(db, "forget.before", after.before_ms)
+    return Rules(salt).with_wish(wish)
+
+
+def store_conversation(db: sqlite3.Connection, rules: Rules, key: str, contact: str) -> None:
+    """Add a conversation with ``contact`` to the rules: by the owner's part alone, it would not be recognised later."""
+    _set_fact(db, f"forget.conversation.{digest(rules.salt, key).hex()}", digest(rules.salt, contact))
+
+
+def drop_wish(db: sqlite3.Connection, wish: Wish) -> bool:
+    """Take a wish out of the rules. Return whether it was there."""
+    before = db.total_changes
+    if wish.before_ms is not None:
+        db.execute("DELETE FROM fact WHERE name = 'forget.before' AND value = ?", (wish.before_ms,))
+    if wish.contact is not None and (salt := read_rules(db).salt):
+        contact = digest(salt, wish.contact)
+        db.execute("DELETE FROM fact WHERE name = ?", (f"forget.contact.{contact.hex()}",))
+        db.execute("DELETE FROM fact WHERE name LIKE 'forget.conversation.%' AND value = ?", (contact,))
+    return db.total_changes > before
+
+
+def _set_fact(db: sqlite3.Connection, name: str, value: object) -> None:
+    db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))

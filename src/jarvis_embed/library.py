@@ -9,12 +9,11 @@ every change of the pairs: by it a space can tell that it is stale.
 from __future__ import annotations
 
 import hashlib
-import secrets
 import sqlite3
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +22,7 @@ from typing import Any, Final, Self
 from .conversations.pairs import pair_positions
 from .conversations.turns import turns_of
 from .errors import DiskFull, HomeLocked, HomeNotWritable, LibraryError
-from .forgetting import SALT_BYTES, Rules, Wish, digest
+from .forgetting import SALT_BYTES, Rules, Wish, drop_wish, read_rules, store_conversation, store_wish
 from .home import FILE_MODE, embeddings_folder, home_folder, locked, make_private_folder, reported
 from .messages import CONTEXT_TURNS, Conversation, Message, Pair, Turn
 from .schema import migrate
@@ -253,18 +252,7 @@ class Library:
 
     def rules(self) -> Rules:
         """What is never to be stored again (see ``forgetting``)."""
-        facts = dict(self._db.execute("SELECT name, value FROM fact WHERE name LIKE 'forget.%'"))
-        digests: defaultdict[str, set[bytes]] = defaultdict(set)
-        for name in facts:
-            _, kind, *value = name.split(".")
-            if value:
-                digests[kind].add(bytes.fromhex(value[0]))
-        return Rules(
-            salt=facts.get("forget.salt") or b"",
-            contacts=frozenset(digests["contact"]),
-            conversations=frozenset(digests["conversation"]),
-            before_ms=facts.get("forget.before"),
-        )
+        return read_rules(self._db)
 
     def would_forget(self, wish: Wish) -> Forgotten:
         """Count what ``forget`` would take away. Nothing is changed."""
@@ -287,7 +275,7 @@ class Library:
         made: set[int] = set()
         messages = conversations = 0
         with locked(self.path.with_suffix(".lock"), "the library"), _reported(self.path), self._transaction():
-            rules = self._remember(wish)
+            rules = store_wish(self._db, wish)
             for row, origin, conversation in self._stored_conversations():
                 kept = rules.applied(conversation)
                 if len(kept.messages) == len(conversation.messages):
@@ -299,7 +287,7 @@ class Library:
                 else:
                     conversations += 1
                     if wish.contact is not None:
-                        self._set_fact(f"forget.conversation.{digest(rules.salt, conversation.key).hex()}", 1)
+                        store_conversation(self._db, rules, conversation.key, wish.contact)
             self._db.execute("DELETE FROM source WHERE id NOT IN (SELECT source_id FROM conversation)")
             if messages:
                 self._db.execute("UPDATE fact SET value = value + 1 WHERE name = 'revision'")
@@ -309,15 +297,7 @@ class Library:
     def remember(self, wish: Wish) -> bool:
         """Take back a wish to forget: later ingests read what it kept out. Return whether there was such a rule."""
         with _reported(self.path), self._transaction():
-            before = self._db.total_changes
-            salt = self.rules().salt
-            if wish.before_ms is not None:
-                self._db.execute("DELETE FROM fact WHERE name = 'forget.before' AND value = ?", (wish.before_ms,))
-            if wish.contact is not None and salt:
-                name = digest(salt, wish.contact).hex()
-                names = (f"forget.contact.{name}", f"forget.conversation.{name}")
-                self._db.execute("DELETE FROM fact WHERE name IN (?, ?)", names)
-            return self._db.total_changes > before
+            return drop_wish(self._db, wish)
 
     def overwrite_free_space(self) -> None:
         """Write the file anew without anything that was deleted from it, and empty its write-ahead log.
@@ -342,20 +322,6 @@ class Library:
             busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             self._db.execute("PRAGMA busy_timeout = 30000")
         return not busy
-
-    def _remember(self, wish: Wish) -> Rules:
-        """Store a wish; return a rule for it alone, with the library's salt."""
-        salt = self.rules().salt or secrets.token_bytes(SALT_BYTES)
-        self._set_fact("forget.salt", salt)
-        if wish.contact is not None:
-            self._set_fact(f"forget.contact.{digest(salt, wish.contact).hex()}", 1)
-        before = replace(self.rules(), salt=salt).with_wish(wish).before_ms
-        if wish.before_ms is not None:
-            self._set_fact("forget.before", before)
-        return Rules(salt).with_wish(wish)
-
-    def _set_fact(self, name: str, value: object) -> None:
-        self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
 
     def _stored_conversations(self) -> Iterator[tuple[int, int, Conversation]]:
         """Yield (row, source, conversation) of everything, in the order of ingest."""

@@ -39,9 +39,8 @@ def main() -> None:
         finally:
             process.terminate()
             process.wait()
-    print(
-        f"written → found, {len(seconds)} messages: median {statistics.median(seconds):.2f} s, worst {max(seconds):.2f} s"
-    )
+    median, worst = statistics.median(seconds), max(seconds)
+    print(f"written → found, {len(seconds)} messages: median {median:.2f} s, worst {worst:.2f} s")
 
 
 def append(file: Path, number: int) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import jarvis_embed as je
+from jarvis_embed.cli import app
 from jarvis_embed.errors import SourceError
 from jarvis_embed.messages import Conversation, Message
 from jarvis_embed.sources.dates import Numbers, proven_order
@@ -188,7 +190,7 @@ class TestWhatsApp:
         file.write_text(IOS, encoding="utf-8")
         (conversation,), _ = read(file, me="Anna")
         assert [m.is_from_me for m in conversation.messages] == [True, False, False, True]
-        with pytest.raises(SourceError, match="nobody .* is called anna.* Anna, Ben B."):
+        with pytest.raises(SourceError, match="nobody .* is called anna.* there: Anna$"):
             read(file, me="anna")
 
     def test_times_are_those_of_the_zone_that_is_named(self, tmp_path: Path) -> None:
@@ -450,6 +452,31 @@ class TestKinds:
         (tmp_path / "file.jsonl").write_text("{}")
         with pytest.raises(SourceError, match="--dates means nothing for a jsonl source"):
             je.sources.open(tmp_path / "file.jsonl", dates="dmy")
+
+
+SECRET = "xylophonesecret"
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        (f"2023-06-13,Anna,{SECRET}\n" * 3, ["--as", "csv"]),
+        (f"Anna,{SECRET},12\n" * 3, ["--as", "csv", "--map", "text=Body"]),
+        (f"date,from,text\n03/02/23,Anna,{SECRET}\n", []),
+        (f"date,from,text\n{SECRET},Anna,{SECRET}\n2023-01-01,{SECRET}\n", []),
+        (f"date,from,text\n2023-01-01,Anna,{SECRET}\n", ["--me", "Ben"]),
+        (f"{SECRET}\n", ["--as", "whatsapp"]),
+        (f"[05/06/23, 21:04:05] Anna: {SECRET}\n", []),
+        (f"[13/06/23, 21:04:05] {SECRET}: {SECRET}\n[13/06/23, 21:04:05] Anna: hey\n", ["--me", "Ben"]),
+        (f"May 17, 2022  5:29:42 PM\n{SECRET}\n{SECRET}\n", ["--me", "Ben"]),
+        (f"{SECRET}\n", []),
+    ],
+)
+def test_no_message_text_in_what_ingest_says(tmp_path: Path, content: str, options: list[str]) -> None:
+    (tmp_path / "file.txt").write_text(content)
+    result = CliRunner().invoke(app, ["ingest", str(tmp_path / "file.txt"), *options])
+    assert isinstance(result.exception, SourceError)
+    assert SECRET not in result.output + str(result.exception)
 
 
 HOSTILE = st.one_of(

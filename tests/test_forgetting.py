@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import jarvis_embed as je
@@ -235,6 +238,51 @@ def test_nothing_is_purged_while_another_process_is_at_it(built: Path) -> None:
         with locked(built / name, "it"), pytest.raises(HomeLocked):
             purge_all(built)
     assert (built / "embeddings" / "library.db").exists()
+
+
+SENDERS = st.sampled_from(["Anna", "Ben", "Robin"])
+TALKS = st.lists(
+    st.tuples(st.sampled_from("xyz"), SENDERS, st.integers(0, 9), st.sampled_from(["hey", "ok", "lunch?"])), max_size=25
+)
+WISHES = st.builds(lambda name: Wish(contact=name), SENDERS) | st.builds(
+    lambda ms: Wish(before_ms=ms), st.integers(0, 10)
+)
+
+
+class Memory:
+    """A source of what it is given: (conversation, sender, time in ms, text)."""
+
+    kind, location = "memory", "test"
+
+    def __init__(self, said: list[tuple[str, str, int, str]]) -> None:
+        self.said, self.unreadable = said, Counter[str]()
+
+    def __len__(self) -> int:
+        return 0
+
+    def conversations(self) -> Iterator[Conversation]:
+        for key in dict.fromkeys(said[0] for said in self.said):
+            own = sorted((said for said in enumerate(self.said) if said[1][0] == key), key=lambda s: s[1][2])
+            yield Conversation(key, [Message(str(i), who, ms, text, who == "Robin") for i, (_, who, ms, text) in own])
+
+
+@settings(max_examples=60, deadline=None)
+@given(TALKS, st.lists(WISHES, max_size=3))
+def test_to_forget_is_to_have_never_read(
+    tmp_path_factory: pytest.TempPathFactory, said: list[tuple[str, str, int, str]], wishes: list[Wish]
+) -> None:
+    contents = []
+    for late in (True, False):
+        with je.Library.open(tmp_path_factory.mktemp("home")) as library:
+            if late:
+                library.ingest(Memory(said))
+            for wish in wishes:
+                library.forget(wish)
+            report = library.ingest(Memory(said))
+            assert not (late and (report.new or report.changed or report.removed))
+            contents.append(sorted((p.conversation, p.trigger, p.response, p.context) for p in library.pairs()))
+            assert library.would_forget(Wish(before_ms=0)).messages == 0
+    assert contents[0] == contents[1]
 
 
 class TestCommand:

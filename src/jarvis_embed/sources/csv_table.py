@@ -8,6 +8,7 @@ numbers in the one order that the file proves (see ``dates``).
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,9 @@ _HEADINGS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _MINE: Final = frozenset(("1", "true", "yes", "sent", "outgoing", "out", "me", "from me", "gesendet", "enviado"))
 _THEIRS: Final = frozenset(("0", "false", "no", "received", "incoming", "in", "them", "empfangen", "recibido"))
+
+_STATED: Final = re.compile(r"^\d+$|\d[./:-]\d")
+"""A number or a date: what a row of a table has, and a line of headings has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +231,8 @@ def _plain(heading: str) -> str:
 
 
 def _listed(headings: Sequence[str]) -> str:
-    """Headings as an error shows them. A file without any has a message in this place, which must not be shown."""
+    """Headings as an error shows them. In a file without any, a message stands in this place, and is not shown."""
     short = [heading.strip() for heading in headings]
-    if not short or any(len(heading) > 30 or not heading for heading in short):
+    if not short or any(len(heading) > 30 or not heading or _STATED.search(heading) for heading in short):
         return "the first line is not one of headings"
     return ", ".join(short[:20])

@@ -112,14 +112,14 @@ class IMessageExportSource:
     def conversations(self) -> Iterator[Conversation]:
         """Yield a conversation for each file, its messages by time, ties as in the file."""
         self.unreadable.clear()
-        senders: set[str] = set()
+        senders: list[str] = []
         for file in self._files:
             with opened_text(file) as lines:
                 messages = list(self._messages(lines))
             if file.name == ORPHANED and messages:
                 self.unreadable["in no conversation"] += len(messages)
             elif messages:
-                senders |= {message.sender for message in messages}
+                senders += [message.sender for message in messages]
                 yield Conversation(file.stem, tuple(messages))
         require_any(self._path, len(senders), self.unreadable)
         owner_among(senders, self._me, self._path)

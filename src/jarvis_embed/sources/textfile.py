@@ -92,12 +92,13 @@ def owner_among(senders: Iterable[str], me: str | None, path: Path) -> None:
     """Check that the owner who was named wrote something: with a misspelt name nothing would be a reply.
 
     Raises:
-        SourceError: names who did.
+        SourceError: names who wrote most. A name that occurs once may be a piece of a message, and is not shown.
     """
-    known = sorted(set(senders))
-    if me is not None and known and me not in known:
-        some = ", ".join(known[:8]) + (" …" if len(known) > 8 else "")
-        raise SourceError(f"nobody in {path} is called {me}", f"Give --me as it stands there: {some}")
+    counts = Counter(senders)
+    if me is not None and counts and me not in counts:
+        known = [name for name, number in counts.most_common(8) if number > 1]
+        hint = f": {', '.join(known)}" if known else ""
+        raise SourceError(f"nobody in {path} is called {me}", f"Give --me as it stands there{hint}")
 
 
 def with_distinct_keys(messages: Iterable[Message]) -> Iterator[Message]:

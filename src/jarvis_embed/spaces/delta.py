@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from ..models.encoder import Vectors
 from .artifact import Array, open_artifact
+from .index import TriggerIndex
 
 DELTA_FILE: Final = "delta.safetensors"
 
@@ -42,14 +43,14 @@ def stored_pairs(arrays: Mapping[str, Array], place: int) -> Iterator[StoredPair
 
 
 class Delta:
-    """A delta opened over the vectors of its base. Few enough rows to compare all of them: 5,000 take 0.5 ms."""
+    """A delta opened over the vectors of its base. Its rows are few enough to compare all of them (docs/index.md)."""
 
     def __init__(self, arrays: Mapping[str, Array], base: Vectors) -> None:
         self._arrays, self._base = arrays, base
         self._gone = frozenset(arrays["gone"].tolist())
         self._rows = np.asarray(arrays["trigger_row"])
         self._place = {row: place for place, row in enumerate(self._rows.tolist())}
-        self._triggers = self.vectors(self._rows)
+        self._index = TriggerIndex.build(self.vectors(self._rows))
 
     @classmethod
     def open(cls, folder: Path, fingerprint: str, base: Vectors) -> Delta:
@@ -69,9 +70,10 @@ class Delta:
 
     def nearest(self, found: Iterable[tuple[float, int]], vector: Vectors, k: int) -> list[tuple[float, int]]:
         """Add the triggers of the delta to those that the base found: (cosine, row), best first, at most ``k``."""
-        scores = self._triggers @ vector
-        best = np.argsort(-scores, kind="stable")[:k]
-        own = dict(zip(self._rows[best].tolist(), scores[best].tolist(), strict=True))
+        if not len(self):
+            return list(found)
+        scores, places = self._index.search(vector[None], k)
+        own = dict(zip(self._rows[places[0]].tolist(), scores[0].tolist(), strict=True))
         merged = own | {row: score for score, row in found if row >= 0}
         return sorted(((score, row) for row, score in merged.items()), key=lambda pair: -pair[0])[:k]
 

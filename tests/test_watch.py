@@ -19,6 +19,7 @@ from jarvis_embed.errors import HomeLocked, SourceError
 from jarvis_embed.messages import Conversation, Message
 from jarvis_embed.models.encoder import Encoder
 from jarvis_embed.models.store import add_model
+from jarvis_embed.sources.access import access_to
 from jarvis_embed.watch import DatabaseFollower, FileFollower, Update, follower_of, watch
 
 
@@ -152,6 +153,20 @@ class TestFollowers:
         live.execute("COMMIT")
         assert follower.state() != first
         assert (tmp_path / "live.db").read_bytes() == before
+        follower.close()
+
+    def test_a_database_that_no_program_has_open_gets_no_files_beside_it(
+        self, live: sqlite3.Connection, tmp_path: Path
+    ) -> None:
+        live.close()
+        follower = follower_of(tmp_path / "live.db")
+        first = follower.state()
+        assert access_to(tmp_path / "live.db").state == "readable"
+        assert sorted(path.name for path in tmp_path.glob("live.db*")) == ["live.db"]
+        writer = sqlite3.connect(tmp_path / "live.db", isolation_level=None)
+        say(writer, "a", "hey again")
+        assert follower.state() not in (None, first)
+        writer.close()
         follower.close()
 
     def test_another_database_in_its_place_is_a_change(self, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from .home import embeddings_folder, locked
 from .library import IngestReport, Library
 from .models.encoder import Encoder
 from .purge import WATCH_LOCK
-from .sources.access import access_to, is_database
+from .sources.access import access_to, is_at_rest, is_database
 from .sources.base import Source
 from .spaces.build import BuildReport, build
 
@@ -55,7 +55,7 @@ class Follower(Protocol):
 
 @dataclass(slots=True)
 class DatabaseFollower:
-    """A SQLite database that another program writes to. One connection, read-only."""
+    """A SQLite database that another program writes to: one read-only connection, none while nobody has it open."""
 
     path: Path
     _database: sqlite3.Connection | None = field(default=None, init=False)
@@ -63,7 +63,10 @@ class DatabaseFollower:
 
     def state(self) -> object:
         try:
-            file = self.path.stat().st_ino
+            mark = self.path.stat()
+            file = mark.st_ino
+            if self._database is None and is_at_rest(self.path):
+                return file, mark.st_mtime_ns, mark.st_size
             if self._database is None or file != self._file:  # another file has taken its place
                 self.close()
                 self._database = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)

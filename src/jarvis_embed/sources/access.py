@@ -82,9 +82,21 @@ def _refused(path: Path, error: OSError) -> Access:
     return Access("damaged", f"{path} cannot be read ({os.strerror(error.errno or 0)})", "Check the disk")
 
 
+def is_at_rest(path: Path) -> bool:
+    """Whether a database in WAL mode is open nowhere: it has no log. A reader would leave a log beside it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        header = file.read(20)  # byte 18 is 2 in WAL mode: https://www.sqlite.org/fileformat.html#the_database_header
+    return len(header) == 20 and header[18] == 2 and not path.with_name(f"{path.name}-wal").exists()
+
+
 def _asked(path: Path) -> Access:
+    rest = "&immutable=1" if is_at_rest(path) else ""
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.2)) as database:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{rest}", uri=True, timeout=0.2)) as database:
             database.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorname", "") or ""

@@ -122,6 +122,17 @@ def test_a_command_that_is_not_understood_ends_with_2(arguments: list[str]) -> N
     assert run(*arguments).returncode == 2
 
 
+def test_a_table_is_read_by_the_columns_that_are_named(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("When;Who;What\n05/06/2023 10:00;Anna;hey\n05/06/2023 10:01;Robin;hi\n")
+    columns = ["--as", "csv", "--map", "time=When", "--map", "sender=Who", "--map", "text=What"]
+    assert "--dates dmy" in run("ingest", str(table), *columns).stderr
+    done = run("ingest", str(table), *columns, "--dates", "dmy", "--zone", "Europe/Berlin", "--me", "Robin", "--json")
+    assert json.loads(done.stdout)["library"]["pairs"] == 1
+    assert run("ingest", str(table), "--map", "time").returncode == 2
+    assert run("ingest", str(table), "--dates", "dym").returncode == 2
+
+
 @pytest.mark.usefixtures("ready")
 def test_switching_and_back(home: Path, tmp_path: Path) -> None:
     tiny.write_model(tmp_path / "other", seed=1)

@@ -325,3 +325,19 @@ def test_a_number_is_the_same_however_it_is_written() -> None:
 def test_without_a_known_owner_a_talk_of_two_goes_whole() -> None:
     talk_of_two = Conversation("x", (Message("1", "Anna", 1, "hey"), Message("2", "Ben", 2, "hi")))
     assert Rules(b"salt").with_wish(Wish(contact="Anna")).applied(talk_of_two).messages == ()
+
+
+def test_a_contact_leaves_the_people_and_the_reactions_of_a_group() -> None:
+    said = Message("1", "Ben", 1, "hey", tapbacks=(je.Tapback("Anna", "loved", 2), je.Tapback("Robin", "liked", 3)))
+    group = Conversation("x", (said,), people=("Anna", "Ben"), is_group=True, name="Anna")
+    kept = Rules(b"salt").with_wish(Wish(contact="Anna")).applied(group)
+    assert kept.people == ("Ben",)
+    assert [tapback.sender for tapback in kept.messages[0].tapbacks] == ["Robin"]
+
+
+@pytest.mark.parametrize("known", [{"people": ("Anna",)}, {"name": "Anna", "people": ("+49151",)}])
+def test_a_talk_in_which_only_the_owner_wrote_goes_with_the_contact_it_is_with(known: dict[str, object]) -> None:
+    alone = Conversation("x", (Message("1", "me", 1, "are you there", True),), **known)  # type: ignore[arg-type]
+    rules = Rules(b"salt").with_wish(Wish(contact="Anna"))
+    assert rules.applied(alone).messages == ()
+    assert Rules(b"salt").with_wish(Wish(contact="Ben")).applied(alone) is alone

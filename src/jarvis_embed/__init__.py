@@ -3,7 +3,7 @@
 from . import sources
 from .errors import JarvisEmbedError
 from .library import IngestReport, Library
-from .messages import Conversation, Message, Pair, Segment, Thread, Turn
+from .messages import Conversation, Message, Pair, Segment, Tapback, Thread, Turn
 from .models.encoder import Encoder, load_encoder
 from .pipeline import Label, Reply, Suggestion, Timing, suggest
 from .spaces.build import BuildReport, build
@@ -26,6 +26,7 @@ __all__ = [
     "Segment",
     "Space",
     "Suggestion",
+    "Tapback",
     "Thread",
     "Timing",
     "Turn",

@@ -12,9 +12,9 @@ import re
 import secrets
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from operator import is_
 from typing import Final
 
 from .messages import Conversation, Message
@@ -64,29 +64,45 @@ class Rules:
         return wish.before_ms is not None and self.before_ms is not None and self.before_ms >= wish.before_ms
 
     def applied(self, conversation: Conversation) -> Conversation:
-        """The conversation without what is to be forgotten; it may be empty.
+        """The conversation without what is to be forgotten: the same object if there is nothing; it may be empty.
 
         A conversation with nobody but the contact goes as a whole, with the owner's part. Elsewhere, only what the
-        contact wrote goes.
+        contact wrote goes, with their reactions and their place among the people.
         """
         if not self:
             return conversation
-        kept = self._not_too_old(conversation.messages)
-        if self.contacts or self.conversations:
-            if self._is_with_contact(conversation):
-                return replace(conversation, messages=())
-            kept = [message for message in kept if digest(self.salt, message.sender) not in self.contacts]
-        return conversation if len(kept) == len(conversation.messages) else replace(conversation, messages=tuple(kept))
+        if self._is_with_contact(conversation):
+            return replace(conversation, messages=(), people=(), name=None)
+        kept = [self._without_tapbacks(message) for message in conversation.messages if not self._forgets(message)]
+        people = tuple(person for person in conversation.people if not self._is_contact(person))
+        same = len(kept) == len(conversation.messages) and all(map(is_, kept, conversation.messages))
+        if same and people == conversation.people:
+            return conversation
+        return replace(conversation, messages=tuple(kept), people=people)
 
-    def _not_too_old(self, messages: Iterable[Message]) -> list[Message]:
-        return [message for message in messages if self.before_ms is None or message.sent_ms >= self.before_ms]
+    def _is_contact(self, name: str) -> bool:
+        return bool(self.contacts) and digest(self.salt, name) in self.contacts
+
+    def _forgets(self, message: Message) -> bool:
+        too_old = self.before_ms is not None and message.sent_ms < self.before_ms
+        return too_old or self._is_contact(message.sender)
+
+    def _without_tapbacks(self, message: Message) -> Message:
+        if not any(self._is_contact(tapback.sender) for tapback in message.tapbacks):
+            return message
+        return replace(message, tapbacks=tuple(t for t in message.tapbacks if not self._is_contact(t.sender)))
 
     def _is_with_contact(self, conversation: Conversation) -> bool:
-        key = digest(self.salt, conversation.key)
-        if key in self.conversations or key in self.contacts:
+        if not self.contacts:
+            return False
+        if digest(self.salt, conversation.key) in self.conversations or self._is_contact(conversation.key):
             return True
+        if conversation.name is not None and not conversation.is_group and self._is_contact(conversation.name):
+            return True
+        if conversation.people:
+            return all(map(self._is_contact, conversation.people))
         senders = {message.sender: message.is_from_me for message in conversation.messages}
-        forgotten = {sender for sender in senders if digest(self.salt, sender) in self.contacts}
+        forgotten = {sender for sender in senders if self._is_contact(sender)}
         others = {sender for sender, mine in senders.items() if not mine}
         unknown_owner = all(mine is None for mine in senders.values())
         return bool(forgotten) and (others <= forgotten or (unknown_owner and len(senders) <= 2))

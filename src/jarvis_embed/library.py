@@ -9,11 +9,12 @@ every change of the pairs: by it a space can tell that it is stale.
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +25,7 @@ from .conversations.turns import turns_of
 from .errors import DiskFull, HomeLocked, HomeNotWritable, LibraryError
 from .forgetting import SALT_BYTES, Rules, Wish, drop_wish, read_rules, store_conversation, store_wish
 from .home import FILE_MODE, embeddings_folder, home_folder, locked, make_private_folder, reported
-from .messages import CONTEXT_TURNS, Conversation, Message, Pair, Turn
+from .messages import CONTEXT_TURNS, Conversation, Message, Pair, Tapback, Turn, place_of
 from .schema import migrate
 from .sources.base import Source
 from .text import well_formed
@@ -186,6 +187,15 @@ class Library:
             }
         yield from (found[identity] for identity in ids if identity in found)
 
+    def conversations(self) -> Iterator[Conversation]:
+        """Yield every conversation with its messages as they were ingested; named by its row, for two sources may
+        use one key."""
+        conversations = self._db.execute("SELECT id, people, is_group, name FROM conversation ORDER BY id").fetchall()
+        statement = f"SELECT {_MESSAGE}, row FROM message WHERE conversation_id = ? ORDER BY position"  # noqa: S608
+        for row, people, is_group, name in conversations:
+            messages = tuple(_message(*stored) for stored in self._db.execute(statement, (row,)))
+            yield Conversation(str(row), messages, tuple(json.loads(people)), _truth(is_group), name)
+
     def pair_ids(self) -> Iterator[int]:
         """Yield the id of every pair, ascending."""
         return (identity for (identity,) in self._db.execute("SELECT id FROM pair ORDER BY id"))
@@ -232,13 +242,16 @@ class Library:
                     tally["new"] += len(now.keys() - old.keys())
                     tally["removed"] += len(old.keys() - now.keys())
                     tally["changed"] += sum(now[key] != old[key] for key in now.keys() & old.keys())
+                    tally["lost texts"] += sum(key not in now or now[key][_TEXT] != old[key][_TEXT] for key in old)
                 if progress:
                     progress(tally["conversations"], len(source))
             for row, _ in known.values():
-                tally["removed"] += len(self._delete_conversation(row, gone))
+                lost = len(self._delete_conversation(row, gone))
+                tally["removed"] += lost
+                tally["lost texts"] += lost
             if gone != made:
                 self._db.execute("UPDATE fact SET value = value + 1 WHERE name = 'revision'")
-                if tally["changed"] or tally["removed"]:
+                if tally["lost texts"]:
                     self._db.execute(_FORGOT)
         return IngestReport(
             conversations=tally["conversations"],
@@ -278,7 +291,7 @@ class Library:
             rules = store_wish(self._db, wish)
             for row, origin, conversation in self._stored_conversations():
                 kept = rules.applied(conversation)
-                if len(kept.messages) == len(conversation.messages):
+                if kept is conversation:
                     continue
                 messages += len(conversation.messages) - len(kept.messages)
                 self._delete_conversation(row, gone)
@@ -297,6 +310,7 @@ class Library:
     def remember(self, wish: Wish) -> bool:
         """Take back a wish to forget: later ingests read what it kept out. Return whether there was such a rule."""
         with _reported(self.path), self._transaction():
+            self._db.execute("UPDATE source SET state = NULL")  # what was left out is read again
             return drop_wish(self._db, wish)
 
     def overwrite_free_space(self) -> None:
@@ -324,18 +338,10 @@ class Library:
         return not busy
 
     def _stored_conversations(self) -> Iterator[tuple[int, int, Conversation]]:
-        """Yield (row, source, conversation) of everything, in the order of ingest."""
-        for row, origin, key in self._db.execute("SELECT id, source_id, key FROM conversation ORDER BY id").fetchall():
-            stored = self._db.execute(
-                "SELECT key, sender, sent_ms, text, is_from_me, reply_to FROM message WHERE conversation_id = ? "
-                "ORDER BY position",
-                (row,),
-            )
-            messages = tuple(
-                Message(name, sender, sent_ms, text, None if mine is None else bool(mine), reply_to)
-                for name, sender, sent_ms, text, mine, reply_to in stored
-            )
-            yield row, origin, Conversation(key, messages)
+        """Yield (row, source, conversation under its own key) of everything, in the order of ingest."""
+        keys = self._db.execute("SELECT id, source_id, key FROM conversation ORDER BY id").fetchall()
+        for (row, origin, key), conversation in zip(keys, self.conversations(), strict=True):
+            yield row, origin, replace(conversation, key=key)
 
     def _source_id(self, source: Source) -> int:
         origin = (source.kind, source.location)
@@ -344,50 +350,52 @@ class Library:
 
     def _delete_conversation(self, row: int, gone: set[int]) -> dict[str, StoredMessage]:
         """Delete a conversation with all that hangs on it; return its messages and add its pairs to ``gone``."""
-        messages = self._db.execute(
-            "SELECT key, sender, sent_ms, text, is_from_me, reply_to FROM message WHERE conversation_id = ?", (row,)
-        ).fetchall()
+        messages = self._db.execute(f"SELECT {_MESSAGE} FROM message WHERE conversation_id = ?", (row,))  # noqa: S608
+        old: dict[str, StoredMessage] = {key: tuple(stored) for key, *stored in messages}
         pairs = "SELECT pair.id FROM pair JOIN turn ON turn.id = trigger_id WHERE conversation_id = ?"
         gone.update(identity for (identity,) in self._db.execute(pairs, (row,)))
         self._db.execute("DELETE FROM conversation WHERE id = ?", (row,))
-        return {key: tuple(stored) for key, *stored in messages}
+        return old
 
     def _insert_conversation(
         self, origin: int, conversation: Conversation, digest: bytes, made: set[int]
     ) -> dict[str, StoredMessage]:
         """Write a conversation with its turns and pairs; return its messages and add its pairs to ``made``."""
         key = well_formed(conversation.key)
-        row = self._insert("conversation (source_id, key, digest)", (origin, key, digest))
-        messages = {well_formed(message.key): _stored(message) for message in conversation.messages}
+        row = self._insert(
+            "conversation (source_id, key, digest, people, is_group, name)",
+            (origin, key, digest, *_about(conversation)),
+        )
+        places = {message.key: _position(message, i) for i, message in enumerate(conversation.messages)}
+        messages = {well_formed(message.key): (message, _stored(message)) for message in conversation.messages}
         self._db.executemany(
-            "INSERT INTO message (conversation_id, position, key, sender, sent_ms, text, is_from_me, reply_to) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            ((row, position, key, *stored) for position, (key, stored) in enumerate(messages.items())),
+            f"INSERT INTO message (conversation_id, position, row, {_MESSAGE}) VALUES ({_marks(12)})",  # noqa: S608
+            ((row, places[m.key], m.row, key, *stored) for key, (m, stored) in messages.items()),
         )
         turns = list(turns_of(conversation.messages))
         rows = [
             self._insert(
-                "turn (conversation_id, position, sender, start_ms, end_ms, text, is_from_me)",
-                (row, i, well_formed(t.sender), t.start_ms, t.end_ms, well_formed(t.text), t.is_from_me),
+                "turn (conversation_id, position, sender, start_ms, end_ms, text, is_from_me, reply_to, holdout)",
+                (row, places[turn.message_keys[0]], *_stored_turn(turn)),
             )
-            for i, t in enumerate(turns)
+            for turn in turns
         ]
-        pairs = [(_pair_id(origin, key, *turns[i : i + 2]), rows[i], rows[i + 1]) for i in pair_positions(turns)]
+        pairs = [(_pair_id(origin, key, turns[t], turns[r]), rows[t], rows[r]) for t, r in pair_positions(turns)]
         self._db.executemany("INSERT INTO pair (id, trigger_id, response_id) VALUES (?, ?, ?)", pairs)
         made.update(identity for identity, _, _ in pairs)
-        return messages
+        return {key: stored for key, (_, stored) in messages.items()}
 
     def _insert(self, table: str, values: tuple[object, ...]) -> int:
-        marks = ",".join("?" * len(values))
-        return int(self._db.execute(f"INSERT INTO {table} VALUES ({marks})", values).lastrowid or 0)  # noqa: S608
+        statement = f"INSERT INTO {table} VALUES ({_marks(len(values))})"  # noqa: S608
+        return int(self._db.execute(statement, values).lastrowid or 0)
 
     def _pair(self, row: Sequence[Any]) -> Pair:
-        *pair, conversation, position = row
+        *pair, holdout, conversation, position = row
         before = self._db.execute(
             "SELECT text FROM turn WHERE conversation_id = ? AND position < ? ORDER BY position DESC LIMIT ?",
             (conversation, position, CONTEXT_TURNS),
         )
-        return Pair(*[*pair, tuple(text for (text,) in before)[::-1]])
+        return Pair(*[*pair, tuple(text for (text,) in before)[::-1], bool(holdout)])
 
     def _one(self, statement: str) -> object:
         with _reported(self.path):
@@ -405,11 +413,17 @@ class Library:
             raise
 
 
-StoredMessage = tuple[str, int, str, bool | None, str | None]
-"""A message without its key, as the columns hold it: sender, sent_ms, text, is_from_me, reply_to."""
+StoredMessage = tuple[object, ...]
+"""A message without its key and row, as the columns hold it."""
+
+_TEXT: Final = 2
+"""Where the text stands in a ``StoredMessage``."""
+
+_MESSAGE: Final = "key, sender, sent_ms, text, is_from_me, reply_to, edited_ms, tapbacks, holdout"
 
 _PAIRS: Final = (
-    "SELECT pair.id, c.key, t.text, r.text, t.sender, r.sender, t.start_ms, r.start_ms, c.id, t.position FROM pair "
+    "SELECT pair.id, c.key, t.text, r.text, t.sender, r.sender, t.start_ms, r.start_ms, t.holdout OR r.holdout, "
+    "c.id, t.position FROM pair "
     "JOIN turn t ON t.id = trigger_id JOIN turn r ON r.id = response_id JOIN conversation c ON c.id = t.conversation_id"
 )
 
@@ -421,22 +435,89 @@ _PAIR_TEXTS: Final = (
 _FORGOT: Final = "INSERT OR REPLACE INTO fact SELECT 'forgot_revision', value FROM fact WHERE name = 'revision'"
 
 
+def _marks(number: int) -> str:
+    return ",".join("?" * number)
+
+
+def _position(message: Message, index: int) -> int:
+    """Its place in the order of its conversation; there may be gaps."""
+    return index if message.row is None else place_of(message.sent_ms, message.row)
+
+
+def _about(conversation: Conversation) -> tuple[str, bool | None, str | None]:
+    """The columns people, is_group and name."""
+    people = json.dumps([well_formed(person) for person in conversation.people], ensure_ascii=False)
+    return people, conversation.is_group, _well_formed(conversation.name)
+
+
 def _stored(message: Message) -> StoredMessage:
-    reply_to = None if message.reply_to is None else well_formed(message.reply_to)
-    return well_formed(message.sender), message.sent_ms, well_formed(message.text), message.is_from_me, reply_to
+    tapbacks = [(well_formed(t.sender), well_formed(t.kind), t.sent_ms) for t in message.tapbacks]
+    return (
+        well_formed(message.sender),
+        message.sent_ms,
+        well_formed(message.text),
+        message.is_from_me,
+        _well_formed(message.reply_to),
+        message.edited_ms,
+        json.dumps(tapbacks, ensure_ascii=False) if tapbacks else None,
+        message.holdout,
+    )
+
+
+def _message(  # the columns in their order, as they are in the table
+    key: str,
+    sender: str,
+    sent_ms: int,
+    text: str,
+    is_from_me: int | None,
+    reply_to: str | None,
+    edited_ms: int | None,
+    tapbacks: str | None,
+    holdout: int,
+    row: int | None,
+) -> Message:
+    reactions = tuple(Tapback(*tapback) for tapback in json.loads(tapbacks)) if tapbacks else ()
+    return Message(key, sender, sent_ms, text, _truth(is_from_me), reply_to, edited_ms, reactions, bool(holdout), row)
+
+
+def _stored_turn(turn: Turn) -> tuple[object, ...]:
+    return (
+        well_formed(turn.sender),
+        turn.start_ms,
+        turn.end_ms,
+        well_formed(turn.text),
+        turn.is_from_me,
+        _well_formed(turn.reply_to),
+        turn.holdout,
+    )
+
+
+def _truth(stored: int | None) -> bool | None:
+    return None if stored is None else bool(stored)
+
+
+def _well_formed(text: str | None) -> str | None:
+    return None if text is None else well_formed(text)
 
 
 def _digest(conversation: Conversation) -> bytes:
     """A hash over all that would be stored of a conversation."""
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(repr(_about(conversation)).encode("utf-8", "surrogatepass"), digest_size=16)
     for message in conversation.messages:
-        digest.update(repr((message.key, *_stored(message))).encode("utf-8", "surrogatepass"))
+        digest.update(repr((message.key, message.row, *_stored(message))).encode("utf-8", "surrogatepass"))
     return digest.digest()
 
 
 def _pair_id(origin: int, conversation: str, trigger: Turn, response: Turn) -> int:
-    """63 bits of a hash over the pair's content; a message key is unique in its conversation, so the id is too."""
+    """63 bits of a hash over the pair's content.
+
+    A message key is unique in its conversation, and at most one turn comes right after a trigger, so the id is
+    unique too; turns that reply to it from afar may be many, and are told apart by their first message.
+    """
+    content: tuple[object, ...]
     content = (origin, conversation, trigger.message_keys[0], trigger.text, response.text, response.start_ms)
+    if response.reply_to is not None:
+        content = (*content, response.message_keys[0])
     digest = hashlib.blake2b(repr(content).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest) >> 1
 

@@ -23,7 +23,7 @@ from .sources.access import access_to, is_at_rest, is_database
 from .sources.base import Source
 from .spaces.build import BuildReport, build
 
-EVERY: Final = 0.5
+EVERY: Final = 0.25
 """Seconds between two looks."""
 
 

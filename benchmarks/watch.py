@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import secrets
 import statistics
 import subprocess
 import sys
@@ -19,6 +20,9 @@ import time
 from pathlib import Path
 
 import jarvis_embed as je
+
+RUN = secrets.token_hex(3)
+"""Makes the texts new: those of an earlier run are in the library."""
 
 
 def main() -> None:
@@ -47,7 +51,10 @@ def append(file: Path, number: int) -> None:
     """Write a message and its answer."""
     now = time.time()
     with file.open("a") as more:
-        for sender, text in (("a", f"did the parcel number {number} arrive?"), ("b", f"it did, at {number} sharp")):
+        for sender, text in (
+            ("a", f"did the parcel {RUN} number {number} arrive?"),
+            ("b", f"it did, {RUN} at {number}"),
+        ):
             line = {"conversation": "live", "sender": sender, "time": now, "text": text}
             more.write(json.dumps(line) + "\n")
 
@@ -57,8 +64,8 @@ def one_round(home: Path, encoder: je.Encoder, file: Path, number: int) -> float
     start = time.perf_counter()
     while True:
         with je.Space.open(home=home, encoder=encoder) as space:
-            found = space.search(f"did the parcel number {number} arrive?", k=1)
-        if found and found[0].pair.response.startswith(f"it did, at {number} sharp"):
+            found = space.search(f"did the parcel {RUN} number {number} arrive?", k=1)
+        if found and found[0].pair.response.startswith(f"it did, {RUN} at {number}"):
             return time.perf_counter() - start
         time.sleep(0.02)
 

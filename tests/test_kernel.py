@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 import tiny
-from jarvis_embed.errors import ModelUnsupported
+from jarvis_embed.errors import ModelUnsupported, WeightsDamaged
 from jarvis_embed.library import Library
 from jarvis_embed.models import kernel_build
 from jarvis_embed.models.encoder import load_encoder
@@ -101,6 +103,31 @@ def test_a_team_serves_one_caller_and_the_others_do_without(folder: Path, home: 
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_a_fork_embeds_too_and_ends(folder: Path, home: Path, kernel: None) -> None:
+    script = (
+        "import os, sys, numpy as np, jarvis_embed as je\n"
+        "encoder = je.load_encoder(sys.argv[1], engine='kernel', threads=2, cache=0)\n"
+        "texts = [f'lunch {n} ' * 20 for n in range(200)]\n"
+        "expected = encoder.embed(['hey']), encoder.embed(texts)\n"
+        "if os.fork():\n"
+        "    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+        "got = encoder.embed(['hey']), encoder.embed(texts)\n"
+        "sys.exit(0 if all(map(np.array_equal, got, expected)) else 3)"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script, folder], timeout=60, check=False)
+    assert done.returncode == 0
+
+
+def test_a_token_that_the_model_does_not_have_is_refused(folder: Path, home: Path, kernel: None) -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_tokens(["brunch"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    encoder = load_encoder(folder, home=home, engine="kernel")
+    encoder.embed(["lunch"])
+    with pytest.raises(WeightsDamaged, match="another model"):
+        encoder.embed(["brunch"])
 
 
 def test_an_encoder_takes_its_threads_with_it(folder: Path, home: Path, kernel: None) -> None:

@@ -8,15 +8,18 @@ among a team of threads inside the kernel, many texts among threads that each ca
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import WeightsDamaged
 from .engine import Progress, Tokens, Vectors
 from .quantise import GROUP, Product, product_names, rounded_rows
 from .registry import Pooling
@@ -119,7 +122,7 @@ class KernelEngine:
         self._encode, self._needed = library.encode, library.memory_needed
         self._encode.restype, self._needed.restype = None, ctypes.c_size_t
         self._own = threading.local()
-        self._pool = ThreadPoolExecutor(threads, "kernel") if threads > 1 else None
+        self._threads, self._words = threads, len(packed["words"])
         self._team = _new_team(self, library, min(team, TEAM))
 
     def one(self, tokens: Tokens) -> Vectors:
@@ -128,10 +131,12 @@ class KernelEngine:
     def many(self, tokens: Sequence[Tokens], progress: Progress) -> Vectors:
         vectors = np.empty((len(tokens), self.dim), np.float32)
         parts = list(_chunks([len(of_text) for of_text in tokens]))
-        apply = map if self._pool is None else self._pool.map
-        for part, computed in zip(parts, apply(self._run, [tokens[part] for part in parts]), strict=True):
-            vectors[part] = computed
-            progress(len(computed))
+        with ExitStack() as stack:  # threads for this call alone: none is left where a process forks
+            threads = min(self._threads, len(parts))
+            apply = stack.enter_context(ThreadPoolExecutor(threads)).map if threads > 1 else map
+            for part, computed in zip(parts, apply(self._run, [tokens[part] for part in parts]), strict=True):
+                vectors[part] = computed
+                progress(len(computed))
         return vectors
 
     def _run(self, tokens: Sequence[Tokens], team: ctypes.c_void_p | None = None) -> Vectors:
@@ -139,6 +144,11 @@ class KernelEngine:
         first = np.zeros(len(tokens) + 1, np.int32)
         np.cumsum(lengths, out=first[1:])
         ids = np.array(tokens[0] if len(tokens) == 1 else [i for of_text in tokens for i in of_text], np.int32)
+        if ids.max() >= self._words or ids.min() < 0:  # C would read whatever lies behind the table
+            raise WeightsDamaged(
+                f"the tokenizer gives token {ids.max()}, and the model has {self._words:,}",
+                "Get the model again: its tokenizer is another model's",
+            )
         vectors = np.empty((len(tokens), self.dim), np.float32)
         memory = self._memory(len(ids), max(lengths))
         self._encode(
@@ -187,11 +197,16 @@ class KernelEngine:
 
 
 def _new_team(engine: object, library: ctypes.CDLL, threads: int) -> ctypes.c_void_p:
-    """Threads for one message at a time, which end with ``engine``. A process that forks has none in the child."""
+    """Threads for one message at a time, which end with ``engine``."""
     library.team_new.restype, library.team_free.restype = ctypes.c_void_p, None
     team = ctypes.c_void_p(library.team_new(threads))
-    weakref.finalize(engine, library.team_free, team)
+    weakref.finalize(engine, _end_team, library, team, os.getpid())
     return team
+
+
+def _end_team(library: ctypes.CDLL, team: ctypes.c_void_p, process: int) -> None:
+    if os.getpid() == process:  # a fork has no threads to wait for
+        library.team_free(team)
 
 
 def _chunks(lengths: Sequence[int]) -> Iterator[slice]:

@@ -9,7 +9,7 @@ import sys
 import typer
 
 from ..errors import JarvisEmbedError
-from . import ask, bench, compare, demo, exam, history, models, report
+from . import ask, bench, compare, demo, doctor, exam, history, models, purge, report, watch
 from .output import err
 
 app = typer.Typer(
@@ -32,7 +32,9 @@ app.command()(exam.exam)
 app.command()(compare.compare)
 app.command()(report.report)
 app.command()(bench.bench)
-app.command()(history.purge)
+app.command()(watch.watch)
+app.command()(doctor.doctor)
+app.command()(purge.purge)
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ def ready(home: Path, history: Path, tiny_folder: Path) -> None:
         assert result.exit_code == 0, result.output
 
 
-COMMANDS = ["demo", "ingest", "build", "use", "rollback", "suggest", "search", "bench", "purge", "models"]
+COMMANDS = ["demo", "ingest", "build", "use", "rollback", "suggest", "search", "exam", "bench", "purge", "models"]
 
 
 @pytest.mark.parametrize(

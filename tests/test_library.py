@@ -63,6 +63,12 @@ def test_pairs_come_out_as_they_were_said(library: Library) -> None:
     assert list(library.pairs([triggers["hi"].id, 1, triggers["hey"].id])) == [triggers["hi"], triggers["hey"]]
 
 
+def test_conversations_come_out_as_they_went_in(library: Library) -> None:
+    said = (Message("1", "b", 5, "lunch?", False), Message("0", "a", 5, "sure", True, "1"), Message("2", "b", 9, "ok"))
+    library.ingest(Memory(Conversation("c", said), talk("d", "hey", "hi")))
+    assert [one.messages for one in library.conversations()] == [said, talk("d", "hey", "hi").messages]
+
+
 def test_reading_the_same_again_changes_nothing(library: Library) -> None:
     source = Memory(talk("x", "hey", "hi"), talk("y", "ok", "bye"))
     library.ingest(source)

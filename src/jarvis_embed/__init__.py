@@ -2,6 +2,7 @@
 
 from . import sources
 from .errors import JarvisEmbedError
+from .evaluation.exam import Exam, run_exam
 from .library import IngestReport, Library
 from .messages import Conversation, Message, Pair, Segment, Thread, Turn
 from .models.encoder import Encoder, load_encoder
@@ -15,6 +16,7 @@ __all__ = [
     "BuildReport",
     "Conversation",
     "Encoder",
+    "Exam",
     "IngestReport",
     "JarvisEmbedError",
     "Label",
@@ -32,6 +34,7 @@ __all__ = [
     "__version__",
     "build",
     "load_encoder",
+    "run_exam",
     "sources",
     "suggest",
 ]

@@ -15,11 +15,13 @@
     │   ├── WeightsDamaged     weights or tokenizer that cannot be read
     │   ├── ModelUnsupported   a readable model that is not a BERT encoder of ours
     │   └── DownloadFailed     the hub did not give what was asked for
-    └── SpaceError
-        ├── SpaceMissing       never built
-        ├── SpaceStale         built from messages that have changed since
-        ├── SpaceDamaged       a file is missing or its checksum is wrong
-        └── FingerprintMismatch  made by one model, about to be used with another
+    ├── SpaceError
+    │   ├── SpaceMissing       never built
+    │   ├── SpaceStale         built from messages that have changed since
+    │   ├── SpaceDamaged       a file is missing or its checksum is wrong
+    │   └── FingerprintMismatch  made by one model, about to be used with another
+    └── EvaluationError        a model cannot be examined
+        └── TextLeak           what is examined is also in the training data
 
 An error is one sentence about what is wrong and one about what to do next. It names files, models and
 numbers; never the text of a message.
@@ -116,3 +118,11 @@ class SpaceDamaged(SpaceError):
 
 class FingerprintMismatch(SpaceError):
     """Two artifacts were made by different models. Equal dimensions prove nothing."""
+
+
+class EvaluationError(JarvisEmbedError):
+    """A model cannot be examined as asked."""
+
+
+class TextLeak(EvaluationError):
+    """Examined texts or conversations are also in the training data; a figure from them would lie."""

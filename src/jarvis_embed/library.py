@@ -120,6 +120,19 @@ class Library:
             }
         yield from (found[identity] for identity in ids if identity in found)
 
+    def conversations(self) -> Iterator[Conversation]:
+        """Yield every conversation with its messages as they were ingested; named by its row, for two sources may
+        use one key."""
+        statement = "SELECT key, sender, sent_ms, text, is_from_me, reply_to FROM message WHERE conversation_id = ?"
+        for (row,) in self._db.execute("SELECT id FROM conversation ORDER BY id").fetchall():
+            messages = (
+                Message(key, sender, sent_ms, text, None if mine is None else bool(mine), reply_to)
+                for key, sender, sent_ms, text, mine, reply_to in self._db.execute(
+                    f"{statement} ORDER BY position", (row,)
+                )
+            )
+            yield Conversation(str(row), tuple(messages))
+
     def pair_texts(self) -> Iterator[tuple[int, str, str, int]]:
         """Yield (id, trigger, response, response time in ms) of every pair, ordered by id."""
         return self._db.execute(

@@ -30,3 +30,8 @@ def normalise(text: str) -> str:
 def well_formed(text: str) -> str:
     """Return ``text`` with each lone surrogate as ``?``, so that it can be stored as UTF-8; else unchanged."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def folded(text: str) -> str:
+    """Equal for texts that are the same to a reader: letter case does not count, nor what ``normalise`` takes away."""
+    return normalise(text).casefold()

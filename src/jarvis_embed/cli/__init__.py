@@ -9,7 +9,7 @@ import sys
 import typer
 
 from ..errors import JarvisEmbedError
-from . import ask, bench, demo, history, models
+from . import ask, bench, demo, exam, history, models
 from .output import err
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command()(history.use)
 app.command()(history.rollback)
 app.command()(ask.suggest)
 app.command()(ask.search)
+app.command()(exam.exam)
 app.command()(bench.bench)
 app.command()(history.purge)
 

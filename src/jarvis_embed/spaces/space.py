@@ -110,6 +110,16 @@ class Space:
     def is_stale(self) -> bool:
         return (self.manifest.library, self.manifest.revision) != (self.library.id, self.library.revision)
 
+    @property
+    def index(self) -> TriggerIndex:
+        """The index over the triggers' vectors; its row numbers are those of ``trigger_vectors``."""
+        return self._index
+
+    @property
+    def trigger_vectors(self) -> Vectors:
+        """The vectors of the different triggers, (triggers, dim) float32, mapped from the file."""
+        return self._vectors[: self.manifest.triggers]
+
     def close(self) -> None:
         self.library.close()
 

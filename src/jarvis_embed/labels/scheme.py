@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 Task = Literal["trigger", "response"]
@@ -37,3 +38,18 @@ LABELS: Final[Mapping[Task, tuple[str, ...]]] = {task: tuple(MEANINGS[task]) for
 def tasks_of(label: str) -> tuple[Task, ...]:
     """The tasks that have this label; empty for an unknown one."""
     return tuple(task for task in TASKS if label in LABELS[task])
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The class that a classifier gave a text.
+
+    Attributes:
+        name: None where it was too unsure to give one.
+        confidence: how likely the name is right, 0 to 1; of the likeliest one where none was given.
+        method: ``pattern`` (the form alone was plain), ``head`` (the trained classifier), or ``abstained``.
+    """
+
+    name: str | None
+    confidence: float
+    method: str

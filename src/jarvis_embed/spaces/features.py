@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
@@ -80,6 +80,33 @@ def facts(text: str) -> Iterator[str]:
             before = "|" if start else before
 
 
-def buckets(text: str, side: str = "") -> npt.NDArray[np.int64]:
-    """The numbers of the facts of ``text``, (n,), each once, ascending. ``side`` keeps two texts of a pair apart."""
-    return np.unique([zlib.crc32(f"{side}{fact}".encode()) % BUCKETS for fact in facts(text)])
+def trigger_buckets(text: str) -> npt.NDArray[np.int64]:
+    """The numbers of the facts of a trigger, (n,), each once, ascending."""
+    return _numbers(facts(text))
+
+
+def response_buckets(trigger: str, response: str) -> npt.NDArray[np.int64]:
+    """The numbers of the facts of a response, of its trigger, and of how the one begins after the other, (n,)."""
+    asked = sorted(_form(trigger))
+    return _numbers(
+        [
+            *facts(response),
+            *(f"after {fact}" for fact in facts(trigger)),
+            *(f"{fact} after {what}" for fact in _opening(response) for what in asked),
+        ]
+    )
+
+
+def _numbers(named: Iterable[str]) -> npt.NDArray[np.int64]:
+    return np.array(sorted({zlib.crc32(fact.encode()) % BUCKETS for fact in named}), np.int64)
+
+
+def _form(trigger: str) -> set[str]:
+    """How a trigger asks: whether it has a question mark, whether it ends with one, and the word that its last question begins with."""
+    found = tokens(trigger)
+    return {"?" if "?" in trigger else "."} | ({"?|"} if found and "?" in found[-1] else set())
+
+
+def _opening(response: str) -> list[str]:
+    words = [token for token in tokens(response) if token[0].isalnum()]
+    return [f"opens {' '.join(words[:1])}", f"opens {' '.join(words[:2])}", f"long {sum(len(words) >= n for n in _LENGTHS)}"]

@@ -36,7 +36,21 @@ def ready(home: Path, history: Path, tiny_folder: Path) -> None:
         assert result.exit_code == 0, result.output
 
 
-COMMANDS = ["demo", "ingest", "build", "use", "rollback", "suggest", "search", "exam", "bench", "purge", "models"]
+COMMANDS = [
+    "demo",
+    "ingest",
+    "build",
+    "use",
+    "rollback",
+    "suggest",
+    "search",
+    "exam",
+    "bench",
+    "watch",
+    "doctor",
+    "purge",
+    "models",
+]
 
 
 @pytest.mark.parametrize(
@@ -107,6 +121,17 @@ def test_an_error_is_one_line_with_the_next_step(arguments: list[str], said: str
 )
 def test_a_command_that_is_not_understood_ends_with_2(arguments: list[str]) -> None:
     assert run(*arguments).returncode == 2
+
+
+def test_a_table_is_read_by_the_columns_that_are_named(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("When;Who;What\n05/06/2023 10:00;Anna;hey\n05/06/2023 10:01;Robin;hi\n")
+    columns = ["--as", "csv", "--map", "time=When", "--map", "sender=Who", "--map", "text=What"]
+    assert "--dates dmy" in run("ingest", str(table), *columns).stderr
+    done = run("ingest", str(table), *columns, "--dates", "dmy", "--zone", "Europe/Berlin", "--me", "Robin", "--json")
+    assert json.loads(done.stdout)["library"]["pairs"] == 1
+    assert run("ingest", str(table), "--map", "time").returncode == 2
+    assert run("ingest", str(table), "--dates", "dym").returncode == 2
 
 
 @pytest.mark.usefixtures("ready")

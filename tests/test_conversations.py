@@ -73,6 +73,35 @@ def test_a_sender_who_follows_up_after_a_silence_is_answered_at_the_follow_up() 
     assert (pair.context, pair.trigger, pair.response) == (("hey",), "lunch?", "sure")
 
 
+def test_a_reply_pairs_with_the_message_that_it_names_whatever_stands_between() -> None:
+    a, b, c = said("a: lunch?", "c: who saw the game?", "a: me!")
+    turns = list(turns_of([a, b, c, Message("3", "b", 3000, "sure", reply_to="0"), Message("4", "b", 4000, "12?")]))
+    pairs = [(pair.trigger, pair.response) for pair in pairs_of("c", turns)]
+    assert pairs == [("lunch?", "who saw the game?"), ("who saw the game?", "me!"), ("lunch?", "sure\n12?")]
+
+
+def test_replies_to_two_messages_are_two_turns_and_one_message_may_have_two_answers() -> None:
+    a, b, *_ = said("a: lunch?", "c: the game?")
+    replies = [
+        Message(str(i), "b", i * 1000, text, reply_to=to) for i, text, to in ((2, "yes!", "1"), (3, "sure", "0"))
+    ]
+    pairs = [(pair.trigger, pair.response) for pair in pairs_of("c", list(turns_of([a, b, *replies])))]
+    assert pairs == [("lunch?", "the game?"), ("the game?", "yes!"), ("lunch?", "sure")]
+
+
+def test_a_reply_to_what_is_not_there_or_to_oneself_is_in_no_pair() -> None:
+    a, *_ = said("a: lunch?")
+    photo = Message("1", "b", 1000, "wow", reply_to="a photo")
+    own = Message("3", "a", 3000, "I mean today", reply_to="0")
+    assert [pair.response for pair in pairs_of("c", list(turns_of([a, photo, own])))] == []
+
+
+def test_what_is_held_out_shares_no_turn_with_the_rest_and_marks_its_pairs() -> None:
+    a, b = said("a: hey", "b: hi")
+    turns = list(turns_of([a, b, Message("2", "b", 2000, "lunch?", holdout=True), Message("3", "a", 3000, "sure")]))
+    assert [(pair.response, pair.holdout) for pair in pairs_of("c", turns)] == [("hi", False), ("sure", True)]
+
+
 @given(conversations())
 def test_every_message_with_text_is_in_exactly_one_turn_in_order(messages: list[Message]) -> None:
     keys = [key for turn in turns_of(messages) for key in turn.message_keys]

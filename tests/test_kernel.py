@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 
 import tiny
-from jarvis_embed.errors import ModelUnsupported
+from jarvis_embed.errors import ModelUnsupported, WeightsDamaged
 from jarvis_embed.library import Library
 from jarvis_embed.models import kernel_build
 from jarvis_embed.models.encoder import load_encoder
@@ -73,6 +76,73 @@ def test_eight_threads_at_once_get_the_same_vectors_bit_for_bit(folder: Path, ho
         thread.join()
     assert len(results) == 8
     assert all(np.array_equal(result, expected) for result in results)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4])
+def test_a_message_shared_out_among_a_team_is_the_same_bit_for_bit(
+    folder: Path, home: Path, kernel: None, threads: int
+) -> None:
+    alone = load_encoder(folder, home=home, engine="kernel", threads=1, cache=0)
+    team = load_encoder(folder, home=home, engine="kernel", threads=threads, cache=0)
+    for text in [*TEXTS, *(f"lunch {n} " * (n % 7) for n in range(300))]:
+        assert np.array_equal(team.embed([text]), alone.embed([text]))
+
+
+def test_a_team_serves_one_caller_and_the_others_do_without(folder: Path, home: Path, kernel: None) -> None:
+    encoder = load_encoder(folder, home=home, engine="kernel", threads=2, cache=0)
+    texts = [f"lunch {number} " * (number % 9) for number in range(150)]
+    expected = [encoder.embed([text]) for text in texts]
+    wrong: list[str] = []
+
+    def ask() -> None:
+        wrong.extend(t for t, v in zip(texts, expected, strict=True) if not np.array_equal(encoder.embed([t]), v))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_fork_embeds_too_and_ends(folder: Path, home: Path, kernel: None) -> None:
+    script = (
+        "import os, sys, numpy as np, jarvis_embed as je\n"
+        "encoder = je.load_encoder(sys.argv[1], engine='kernel', threads=2, cache=0)\n"
+        "texts = [f'lunch {n} ' * 20 for n in range(200)]\n"
+        "expected = encoder.embed(['hey']), encoder.embed(texts)\n"
+        "if os.fork():\n"
+        "    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+        "got = encoder.embed(['hey']), encoder.embed(texts)\n"
+        "sys.exit(0 if all(map(np.array_equal, got, expected)) else 3)"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script, folder], timeout=60, check=False)
+    assert done.returncode == 0
+
+
+def test_a_token_that_the_model_does_not_have_is_refused(folder: Path, home: Path, kernel: None) -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_tokens(["brunch"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    encoder = load_encoder(folder, home=home, engine="kernel")
+    encoder.embed(["lunch"])
+    with pytest.raises(WeightsDamaged, match="another model"):
+        encoder.embed(["brunch"])
+
+
+def test_an_encoder_takes_its_threads_with_it(folder: Path, home: Path, kernel: None) -> None:
+    """Counted by the system, for these are no threads of Python's."""
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        pytest.skip("this system does not list its threads")
+    load_encoder(folder, home=home, engine="kernel", threads=4)  # whatever else a first load starts
+    gc.collect()
+    before = len(list(tasks.iterdir()))
+    encoder = load_encoder(folder, home=home, engine="kernel", threads=4)
+    assert len(list(tasks.iterdir())) >= before + 3
+    del encoder
+    gc.collect()
+    assert len(list(tasks.iterdir())) <= before
 
 
 def test_it_is_built_once_and_again_when_damaged(

@@ -17,8 +17,8 @@ import tiny
 from jarvis_embed.errors import DiskFull, HomeLocked, LibraryError, SourceError
 from jarvis_embed.home import locked
 from jarvis_embed.library import Library
-from jarvis_embed.messages import Conversation, Message
-from jarvis_embed.schema import VERSION
+from jarvis_embed.messages import Conversation, Message, Tapback
+from jarvis_embed.schema import MIGRATIONS, VERSION
 
 
 class Memory:
@@ -158,6 +158,55 @@ def test_a_library_of_a_newer_version_is_refused(home: Path) -> None:
     database.close()
     with pytest.raises(LibraryError, match="Upgrade"):
         Library.open(home)
+
+
+def test_a_library_of_the_first_version_keeps_its_pairs(home: Path) -> None:
+    (home / "embeddings").mkdir(parents=True)
+    with sqlite3.connect(home / "embeddings" / "library.db") as old:
+        MIGRATIONS[0](old)
+        old.execute("INSERT INTO source VALUES (1, 'memory', 'test')")
+        old.execute("INSERT INTO conversation VALUES (1, 1, 'x', x'00')")
+        for row, (sender, text) in enumerate((("a", "hey"), ("b", "hi"))):
+            old.execute("INSERT INTO message VALUES (?, 1, ?, ?, ?, 0, ?, NULL, NULL)", (row, row, row, sender, text))
+            old.execute("INSERT INTO turn VALUES (?, 1, ?, ?, 0, 0, ?, NULL)", (row, row, sender, text))
+        old.execute("INSERT INTO pair VALUES (42, 0, 1)")
+        old.execute("PRAGMA user_version = 1")
+    old.close()
+    with Library.open(home) as library:
+        (pair,) = library.pairs()
+        assert (pair.id, pair.trigger, pair.response, pair.holdout) == (42, "hey", "hi", False)
+        assert [m.text for m in next(library.conversations()).messages] == ["hey", "hi"]
+        assert library.ingest(Memory(talk("x", "hey", "hi"))).removed == 0
+
+
+def test_what_a_message_is_beside_its_text_is_kept(library: Library) -> None:
+    messages = (
+        Message("a", "anna", 1000, "lunch?", False, None, 2000, (Tapback("me", "loved", 1500),), row=7),
+        Message("b", "me", 3000, "sure", True, "a", holdout=True, row=8),
+    )
+    conversation = Conversation("x", messages, ("anna", "Anna"), False, "Anna")
+    library.ingest(Memory(conversation))
+    (kept,) = library.conversations()
+    assert (kept.messages, kept.people, kept.is_group, kept.name) == (messages, ("anna", "Anna"), False, "Anna")
+    (pair,) = library.pairs()
+    assert pair.holdout
+
+
+def test_a_tapback_changes_a_message_but_not_the_pairs(library: Library) -> None:
+    plain = Message("a", "anna", 1000, "lunch?")
+    answer = Message("b", "ben", 2000, "sure")
+    library.ingest(Memory(Conversation("x", (plain, answer))))
+    before, revision = content(library), library.revision
+    loved = Message("a", "anna", 1000, "lunch?", tapbacks=(Tapback("ben", "loved", 1500),))
+    assert library.ingest(Memory(Conversation("x", (loved, answer)))).changed == 1
+    assert (content(library), library.revision) == (before, revision)
+
+
+def test_two_people_who_reply_alike_at_once_are_two_pairs(library: Library) -> None:
+    question = Message("a", "anna", 0, "lunch?")
+    replies = [Message(key, key, 1000, "ok", reply_to="a") for key in ("ben", "cleo")]
+    library.ingest(Memory(Conversation("x", (question, *replies))))
+    assert {pair.response_sender for pair in library.pairs()} == {"ben", "cleo"}
 
 
 def test_a_full_disk_changes_nothing(library: Library, history: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_compressed_file_is_read_too(tmp_path: Path) -> None:
         ("nowhere.jsonl", {}, "there is no file"),
         ("file.txt", {}, "--as"),
         ("file.txt", {"kind": "csvx"}, "Known readers"),
-        ("file.txt", {"kind": "jsonl", "split": "train"}, "no parts"),
+        ("file.txt", {"kind": "jsonl", "split": "train"}, "--split means nothing"),
     ],
 )
 def test_what_cannot_be_opened_is_explained(tmp_path: Path, location: str, options: dict[str, str], said: str) -> None:

@@ -24,7 +24,8 @@ from jarvis_embed.errors import (
     SpaceStale,
 )
 from jarvis_embed.home import locked
-from jarvis_embed.models.encoder import Encoder, Vectors, load_encoder
+from jarvis_embed.models.encoder import Encoder, load_encoder
+from jarvis_embed.models.engine import Vectors
 from jarvis_embed.models.store import add_model, model_home
 from jarvis_embed.spaces.artifact import Stream, open_artifact, write_artifact
 from jarvis_embed.spaces.generations import current_folder, generations_folder, read_pointer

@@ -4,7 +4,7 @@ from . import sources
 from .errors import JarvisEmbedError
 from .evaluation.exam import Exam, run_exam
 from .library import IngestReport, Library
-from .messages import Conversation, Message, Pair, Segment, Thread, Turn
+from .messages import Conversation, Message, Pair, Segment, Tapback, Thread, Turn
 from .models.encoder import Encoder, load_encoder
 from .pipeline import Label, Reply, Suggestion, Timing, suggest
 from .spaces.build import BuildReport, build
@@ -28,6 +28,7 @@ __all__ = [
     "Segment",
     "Space",
     "Suggestion",
+    "Tapback",
     "Thread",
     "Timing",
     "Turn",

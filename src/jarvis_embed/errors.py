@@ -16,6 +16,7 @@
     │   ├── ModelUnsupported   a readable model that is not a BERT encoder of ours
     │   └── DownloadFailed     the hub did not give what was asked for
     ├── SpaceError
+    │   ├── LibraryEmpty       no pair of messages to build a space of
     │   ├── SpaceMissing       never built
     │   ├── SpaceStale         built from messages that have changed since
     │   ├── SpaceDamaged       a file is missing or its checksum is wrong
@@ -104,6 +105,10 @@ class DownloadFailed(ModelError):
 
 class SpaceError(JarvisEmbedError):
     """A space cannot be used."""
+
+
+class LibraryEmpty(SpaceError):
+    """There is no pair of messages to build a space of."""
 
 
 class SpaceMissing(SpaceError):

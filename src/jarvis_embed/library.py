@@ -9,11 +9,12 @@ every change of the pairs: by it a space can tell that it is stale.
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +22,10 @@ from typing import Any, Final, Self
 
 from .conversations.pairs import pair_positions
 from .conversations.turns import turns_of
-from .errors import DiskFull, HomeNotWritable, LibraryError
+from .errors import DiskFull, HomeLocked, HomeNotWritable, LibraryError
+from .forgetting import SALT_BYTES, Rules, Wish, drop_wish, read_rules, store_conversation, store_wish
 from .home import FILE_MODE, embeddings_folder, home_folder, locked, make_private_folder, reported
-from .messages import CONTEXT_TURNS, Conversation, Message, Pair, Turn
+from .messages import CONTEXT_TURNS, Conversation, Message, Pair, Tapback, Turn, place_of
 from .schema import migrate
 from .sources.base import Source
 from .text import well_formed
@@ -34,7 +36,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What one ingest did, counted in messages. ``unreadable`` is cause → count."""
+    """What one ingest did, counted in messages.
+
+    Attributes:
+        unreadable: cause → count.
+        forgotten: messages that were left out because a purge said so.
+    """
 
     conversations: int
     read: int
@@ -42,6 +49,15 @@ class IngestReport:
     changed: int
     removed: int
     unreadable: dict[str, int] = field(default_factory=dict)
+    forgotten: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What a wish to forget takes away: messages, and conversations of which nothing is left."""
+
+    messages: int
+    conversations: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +66,18 @@ class LibraryCounts:
     messages: int
     turns: int
     pairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What the library holds of one source, and from when to when."""
+
+    kind: str
+    location: str
+    conversations: int
+    messages: int
+    first_ms: int
+    last_ms: int
 
 
 class Library:
@@ -101,9 +129,48 @@ class Library:
         """Grows whenever a pair is added or removed."""
         return int(str(self._one("SELECT value FROM fact WHERE name = 'revision'")))
 
+    @property
+    def forgot_revision(self) -> int:
+        """The revision at which a text was last edited or removed; 0 if never.
+
+        A generation that is older holds vectors of texts that are to be forgotten.
+        """
+        row = self._db.execute("SELECT value FROM fact WHERE name = 'forgot_revision'").fetchone()
+        return int(row[0]) if row else 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds no pair."""
+        return self._db.execute("SELECT 1 FROM pair LIMIT 1").fetchone() is None
+
     def counts(self) -> LibraryCounts:
         tables = ("conversation", "message", "turn", "pair")
         return LibraryCounts(*(int(str(self._one(f"SELECT count(*) FROM {table}"))) for table in tables))  # noqa: S608
+
+    def coverage(self) -> list[Coverage]:
+        """What it holds of each source."""
+        rows = self._db.execute(
+            "SELECT s.kind, s.location, count(DISTINCT c.id), count(m.id), "
+            "coalesce(min(m.sent_ms), 0), coalesce(max(m.sent_ms), 0) FROM source s "
+            "LEFT JOIN conversation c ON c.source_id = s.id LEFT JOIN message m ON m.conversation_id = c.id "
+            "GROUP BY s.id ORDER BY s.id"
+        )
+        return [Coverage(*row) for row in rows]
+
+    def check(self) -> None:
+        """Have SQLite look whether the file is whole.
+
+        Raises:
+            LibraryError: it is not.
+        """
+        if self._one("PRAGMA quick_check(1)") != "ok":
+            raise LibraryError(
+                f"{self.path} is not a whole library", "Move it away and ingest again: jarvis-embed ingest"
+            )
+
+    def senders(self) -> list[str]:
+        """Everybody who wrote something, sorted."""
+        return sorted(sender for (sender,) in self._db.execute("SELECT DISTINCT sender FROM message"))
 
     def pairs(self, ids: Sequence[int] | None = None) -> Iterator[Pair]:
         """Yield the pairs of ``ids`` in their order, leaving out any that is gone; all pairs if None."""
@@ -123,22 +190,26 @@ class Library:
     def conversations(self) -> Iterator[Conversation]:
         """Yield every conversation with its messages as they were ingested; named by its row, for two sources may
         use one key."""
-        statement = "SELECT key, sender, sent_ms, text, is_from_me, reply_to FROM message WHERE conversation_id = ?"
-        for (row,) in self._db.execute("SELECT id FROM conversation ORDER BY id").fetchall():
-            messages = (
-                Message(key, sender, sent_ms, text, None if mine is None else bool(mine), reply_to)
-                for key, sender, sent_ms, text, mine, reply_to in self._db.execute(
-                    f"{statement} ORDER BY position", (row,)
-                )
-            )
-            yield Conversation(str(row), tuple(messages))
+        conversations = self._db.execute("SELECT id, people, is_group, name FROM conversation ORDER BY id").fetchall()
+        statement = f"SELECT {_MESSAGE}, row FROM message WHERE conversation_id = ? ORDER BY position"  # noqa: S608
+        for row, people, is_group, name in conversations:
+            messages = tuple(_message(*stored) for stored in self._db.execute(statement, (row,)))
+            yield Conversation(str(row), messages, tuple(json.loads(people)), _truth(is_group), name)
 
-    def pair_texts(self) -> Iterator[tuple[int, str, str, int]]:
-        """Yield (id, trigger, response, response time in ms) of every pair, ordered by id."""
-        return self._db.execute(
-            "SELECT pair.id, t.text, r.text, r.start_ms FROM pair "
-            "JOIN turn t ON t.id = trigger_id JOIN turn r ON r.id = response_id ORDER BY pair.id"
-        )
+    def pair_ids(self) -> Iterator[int]:
+        """Yield the id of every pair, ascending."""
+        return (identity for (identity,) in self._db.execute("SELECT id FROM pair ORDER BY id"))
+
+    def pair_texts(self, ids: Sequence[int] | None = None) -> Iterator[tuple[int, str, str, int]]:
+        """Yield (id, trigger, response, response time in ms) of every pair, or of those of ``ids``, ordered by id."""
+        if ids is None:
+            yield from self._db.execute(f"{_PAIR_TEXTS} ORDER BY pair.id")
+            return
+        wanted = sorted(ids)
+        for start in range(0, len(wanted), 500):
+            block = wanted[start : start + 500]
+            marks = ",".join("?" * len(block))
+            yield from self._db.execute(f"{_PAIR_TEXTS} WHERE pair.id IN ({marks}) ORDER BY pair.id", block)
 
     def ingest(self, source: Source, progress: Progress | None = None) -> IngestReport:
         """Make the library hold what ``source`` holds now, in one transaction.
@@ -151,12 +222,18 @@ class Library:
         gone: set[int] = set()
         made: set[int] = set()
         with locked(self.path.with_suffix(".lock"), "the library"), _reported(self.path), self._transaction():
+            rules = self.rules()
             origin = self._source_id(source)
             statement = "SELECT key, id, digest FROM conversation WHERE source_id = ?"
             known = {key: (row, digest) for key, row, digest in self._db.execute(statement, (origin,))}
             for conversation in source.conversations():
                 tally["conversations"] += 1
                 tally["read"] += len(conversation.messages)
+                said = len(conversation.messages)
+                conversation = rules.applied(conversation)
+                tally["forgotten"] += said - len(conversation.messages)
+                if said and not conversation.messages:
+                    continue
                 row, old_digest = known.pop(well_formed(conversation.key), (None, None))
                 digest = _digest(conversation)
                 if digest != old_digest:
@@ -165,12 +242,17 @@ class Library:
                     tally["new"] += len(now.keys() - old.keys())
                     tally["removed"] += len(old.keys() - now.keys())
                     tally["changed"] += sum(now[key] != old[key] for key in now.keys() & old.keys())
+                    tally["lost texts"] += sum(key not in now or now[key][_TEXT] != old[key][_TEXT] for key in old)
                 if progress:
                     progress(tally["conversations"], len(source))
             for row, _ in known.values():
-                tally["removed"] += len(self._delete_conversation(row, gone))
+                lost = len(self._delete_conversation(row, gone))
+                tally["removed"] += lost
+                tally["lost texts"] += lost
             if gone != made:
                 self._db.execute("UPDATE fact SET value = value + 1 WHERE name = 'revision'")
+                if tally["lost texts"]:
+                    self._db.execute(_FORGOT)
         return IngestReport(
             conversations=tally["conversations"],
             read=tally["read"],
@@ -178,7 +260,88 @@ class Library:
             changed=tally["changed"],
             removed=tally["removed"],
             unreadable=dict(source.unreadable),
+            forgotten=tally["forgotten"],
         )
+
+    def rules(self) -> Rules:
+        """What is never to be stored again (see ``forgetting``)."""
+        return read_rules(self._db)
+
+    def would_forget(self, wish: Wish) -> Forgotten:
+        """Count what ``forget`` would take away. Nothing is changed."""
+        rules = Rules(self.rules().salt or bytes(SALT_BYTES)).with_wish(wish)
+        messages = conversations = 0
+        for _, _, conversation in self._stored_conversations():
+            kept = len(rules.applied(conversation).messages)
+            messages += len(conversation.messages) - kept
+            conversations += not kept
+        return Forgotten(messages, conversations)
+
+    def forget(self, wish: Wish) -> Forgotten:
+        """Take away what ``wish`` says; no later ingest brings it back. ``overwrite_free_space`` then clears the file.
+
+        Raises:
+            HomeLocked: another process is ingesting.
+            DiskFull, LibraryError: nothing was changed.
+        """
+        gone: set[int] = set()
+        made: set[int] = set()
+        messages = conversations = 0
+        with locked(self.path.with_suffix(".lock"), "the library"), _reported(self.path), self._transaction():
+            rules = store_wish(self._db, wish)
+            for row, origin, conversation in self._stored_conversations():
+                kept = rules.applied(conversation)
+                if kept is conversation:
+                    continue
+                messages += len(conversation.messages) - len(kept.messages)
+                self._delete_conversation(row, gone)
+                if kept.messages:
+                    self._insert_conversation(origin, kept, _digest(kept), made)
+                else:
+                    conversations += 1
+                    if wish.contact is not None:
+                        store_conversation(self._db, rules, conversation.key, wish.contact)
+            self._db.execute("DELETE FROM source WHERE id NOT IN (SELECT source_id FROM conversation)")
+            if messages:
+                self._db.execute("UPDATE fact SET value = value + 1 WHERE name = 'revision'")
+                self._db.execute(_FORGOT)
+        return Forgotten(messages, conversations)
+
+    def remember(self, wish: Wish) -> bool:
+        """Take back a wish to forget: later ingests read what it kept out. Return whether there was such a rule."""
+        with _reported(self.path), self._transaction():
+            self._db.execute("UPDATE source SET state = NULL")  # what was left out is read again
+            return drop_wish(self._db, wish)
+
+    def overwrite_free_space(self) -> None:
+        """Write the file anew without anything that was deleted from it, and empty its write-ahead log.
+
+        Raises:
+            HomeLocked: another process reads the library, and what was deleted stays in the log until it ends.
+        """
+        with _reported(self.path):
+            self._db.execute("PRAGMA temp_store = MEMORY")  # VACUUM would put a copy into a temporary file
+            self._db.execute("VACUUM")
+            busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise HomeLocked(
+                "another process has the library open, and its log still holds what was removed",
+                "End it (watch, a server, an assistant) and purge again",
+            )
+
+    def clear_log(self) -> bool:
+        """Empty the write-ahead log, in which removed texts stand until then; False if a reader is in the way."""
+        with _reported(self.path):
+            self._db.execute("PRAGMA busy_timeout = 1000")
+            busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._db.execute("PRAGMA busy_timeout = 30000")
+        return not busy
+
+    def _stored_conversations(self) -> Iterator[tuple[int, int, Conversation]]:
+        """Yield (row, source, conversation under its own key) of everything, in the order of ingest."""
+        keys = self._db.execute("SELECT id, source_id, key FROM conversation ORDER BY id").fetchall()
+        for (row, origin, key), conversation in zip(keys, self.conversations(), strict=True):
+            yield row, origin, replace(conversation, key=key)
 
     def _source_id(self, source: Source) -> int:
         origin = (source.kind, source.location)
@@ -187,50 +350,52 @@ class Library:
 
     def _delete_conversation(self, row: int, gone: set[int]) -> dict[str, StoredMessage]:
         """Delete a conversation with all that hangs on it; return its messages and add its pairs to ``gone``."""
-        messages = self._db.execute(
-            "SELECT key, sender, sent_ms, text, is_from_me, reply_to FROM message WHERE conversation_id = ?", (row,)
-        ).fetchall()
+        messages = self._db.execute(f"SELECT {_MESSAGE} FROM message WHERE conversation_id = ?", (row,))  # noqa: S608
+        old: dict[str, StoredMessage] = {key: tuple(stored) for key, *stored in messages}
         pairs = "SELECT pair.id FROM pair JOIN turn ON turn.id = trigger_id WHERE conversation_id = ?"
         gone.update(identity for (identity,) in self._db.execute(pairs, (row,)))
         self._db.execute("DELETE FROM conversation WHERE id = ?", (row,))
-        return {key: tuple(stored) for key, *stored in messages}
+        return old
 
     def _insert_conversation(
         self, origin: int, conversation: Conversation, digest: bytes, made: set[int]
     ) -> dict[str, StoredMessage]:
         """Write a conversation with its turns and pairs; return its messages and add its pairs to ``made``."""
         key = well_formed(conversation.key)
-        row = self._insert("conversation (source_id, key, digest)", (origin, key, digest))
-        messages = {well_formed(message.key): _stored(message) for message in conversation.messages}
+        row = self._insert(
+            "conversation (source_id, key, digest, people, is_group, name)",
+            (origin, key, digest, *_about(conversation)),
+        )
+        places = {message.key: _position(message, i) for i, message in enumerate(conversation.messages)}
+        messages = {well_formed(message.key): (message, _stored(message)) for message in conversation.messages}
         self._db.executemany(
-            "INSERT INTO message (conversation_id, position, key, sender, sent_ms, text, is_from_me, reply_to) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            ((row, position, key, *stored) for position, (key, stored) in enumerate(messages.items())),
+            f"INSERT INTO message (conversation_id, position, row, {_MESSAGE}) VALUES ({_marks(12)})",  # noqa: S608
+            ((row, places[m.key], m.row, key, *stored) for key, (m, stored) in messages.items()),
         )
         turns = list(turns_of(conversation.messages))
         rows = [
             self._insert(
-                "turn (conversation_id, position, sender, start_ms, end_ms, text, is_from_me)",
-                (row, i, well_formed(t.sender), t.start_ms, t.end_ms, well_formed(t.text), t.is_from_me),
+                "turn (conversation_id, position, sender, start_ms, end_ms, text, is_from_me, reply_to, holdout)",
+                (row, places[turn.message_keys[0]], *_stored_turn(turn)),
             )
-            for i, t in enumerate(turns)
+            for turn in turns
         ]
-        pairs = [(_pair_id(origin, key, *turns[i : i + 2]), rows[i], rows[i + 1]) for i in pair_positions(turns)]
+        pairs = [(_pair_id(origin, key, turns[t], turns[r]), rows[t], rows[r]) for t, r in pair_positions(turns)]
         self._db.executemany("INSERT INTO pair (id, trigger_id, response_id) VALUES (?, ?, ?)", pairs)
         made.update(identity for identity, _, _ in pairs)
-        return messages
+        return {key: stored for key, (_, stored) in messages.items()}
 
     def _insert(self, table: str, values: tuple[object, ...]) -> int:
-        marks = ",".join("?" * len(values))
-        return int(self._db.execute(f"INSERT INTO {table} VALUES ({marks})", values).lastrowid or 0)  # noqa: S608
+        statement = f"INSERT INTO {table} VALUES ({_marks(len(values))})"  # noqa: S608
+        return int(self._db.execute(statement, values).lastrowid or 0)
 
     def _pair(self, row: Sequence[Any]) -> Pair:
-        *pair, conversation, position = row
+        *pair, holdout, conversation, position = row
         before = self._db.execute(
             "SELECT text FROM turn WHERE conversation_id = ? AND position < ? ORDER BY position DESC LIMIT ?",
             (conversation, position, CONTEXT_TURNS),
         )
-        return Pair(*[*pair, tuple(text for (text,) in before)[::-1]])
+        return Pair(*[*pair, tuple(text for (text,) in before)[::-1], bool(holdout)])
 
     def _one(self, statement: str) -> object:
         with _reported(self.path):
@@ -248,31 +413,111 @@ class Library:
             raise
 
 
-StoredMessage = tuple[str, int, str, bool | None, str | None]
-"""A message without its key, as the columns hold it: sender, sent_ms, text, is_from_me, reply_to."""
+StoredMessage = tuple[object, ...]
+"""A message without its key and row, as the columns hold it."""
+
+_TEXT: Final = 2
+"""Where the text stands in a ``StoredMessage``."""
+
+_MESSAGE: Final = "key, sender, sent_ms, text, is_from_me, reply_to, edited_ms, tapbacks, holdout"
 
 _PAIRS: Final = (
-    "SELECT pair.id, c.key, t.text, r.text, t.sender, r.sender, t.start_ms, r.start_ms, c.id, t.position FROM pair "
+    "SELECT pair.id, c.key, t.text, r.text, t.sender, r.sender, t.start_ms, r.start_ms, t.holdout OR r.holdout, "
+    "c.id, t.position FROM pair "
     "JOIN turn t ON t.id = trigger_id JOIN turn r ON r.id = response_id JOIN conversation c ON c.id = t.conversation_id"
 )
 
+_PAIR_TEXTS: Final = (
+    "SELECT pair.id, t.text, r.text, r.start_ms FROM pair "
+    "JOIN turn t ON t.id = trigger_id JOIN turn r ON r.id = response_id"
+)
+
+_FORGOT: Final = "INSERT OR REPLACE INTO fact SELECT 'forgot_revision', value FROM fact WHERE name = 'revision'"
+
+
+def _marks(number: int) -> str:
+    return ",".join("?" * number)
+
+
+def _position(message: Message, index: int) -> int:
+    """Its place in the order of its conversation; there may be gaps."""
+    return index if message.row is None else place_of(message.sent_ms, message.row)
+
+
+def _about(conversation: Conversation) -> tuple[str, bool | None, str | None]:
+    """The columns people, is_group and name."""
+    people = json.dumps([well_formed(person) for person in conversation.people], ensure_ascii=False)
+    return people, conversation.is_group, _well_formed(conversation.name)
+
 
 def _stored(message: Message) -> StoredMessage:
-    reply_to = None if message.reply_to is None else well_formed(message.reply_to)
-    return well_formed(message.sender), message.sent_ms, well_formed(message.text), message.is_from_me, reply_to
+    tapbacks = [(well_formed(t.sender), well_formed(t.kind), t.sent_ms) for t in message.tapbacks]
+    return (
+        well_formed(message.sender),
+        message.sent_ms,
+        well_formed(message.text),
+        message.is_from_me,
+        _well_formed(message.reply_to),
+        message.edited_ms,
+        json.dumps(tapbacks, ensure_ascii=False) if tapbacks else None,
+        message.holdout,
+    )
+
+
+def _message(  # the columns in their order, as they are in the table
+    key: str,
+    sender: str,
+    sent_ms: int,
+    text: str,
+    is_from_me: int | None,
+    reply_to: str | None,
+    edited_ms: int | None,
+    tapbacks: str | None,
+    holdout: int,
+    row: int | None,
+) -> Message:
+    reactions = tuple(Tapback(*tapback) for tapback in json.loads(tapbacks)) if tapbacks else ()
+    return Message(key, sender, sent_ms, text, _truth(is_from_me), reply_to, edited_ms, reactions, bool(holdout), row)
+
+
+def _stored_turn(turn: Turn) -> tuple[object, ...]:
+    return (
+        well_formed(turn.sender),
+        turn.start_ms,
+        turn.end_ms,
+        well_formed(turn.text),
+        turn.is_from_me,
+        _well_formed(turn.reply_to),
+        turn.holdout,
+    )
+
+
+def _truth(stored: int | None) -> bool | None:
+    return None if stored is None else bool(stored)
+
+
+def _well_formed(text: str | None) -> str | None:
+    return None if text is None else well_formed(text)
 
 
 def _digest(conversation: Conversation) -> bytes:
     """A hash over all that would be stored of a conversation."""
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(repr(_about(conversation)).encode("utf-8", "surrogatepass"), digest_size=16)
     for message in conversation.messages:
-        digest.update(repr((message.key, *_stored(message))).encode("utf-8", "surrogatepass"))
+        digest.update(repr((message.key, message.row, *_stored(message))).encode("utf-8", "surrogatepass"))
     return digest.digest()
 
 
 def _pair_id(origin: int, conversation: str, trigger: Turn, response: Turn) -> int:
-    """63 bits of a hash over the pair's content; a message key is unique in its conversation, so the id is too."""
+    """63 bits of a hash over the pair's content.
+
+    A message key is unique in its conversation, and at most one turn comes right after a trigger, so the id is
+    unique too; turns that reply to it from afar may be many, and are told apart by their first message.
+    """
+    content: tuple[object, ...]
     content = (origin, conversation, trigger.message_keys[0], trigger.text, response.text, response.start_ms)
+    if response.reply_to is not None:
+        content = (*content, response.message_keys[0])
     digest = hashlib.blake2b(repr(content).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest) >> 1
 

@@ -35,7 +35,43 @@ def _first_tables(db: sqlite3.Connection) -> None:
     db.execute("INSERT INTO fact VALUES ('id', ?), ('revision', 0)", (uuid.uuid4().hex,))
 
 
-MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_first_tables,)
+def _structure(db: sqlite3.Connection) -> None:
+    """What messages are beside their text; replies that reach over other turns; and what a source has told already."""
+    for statement in (
+        "ALTER TABLE source ADD COLUMN state BLOB",
+        "ALTER TABLE conversation ADD COLUMN people TEXT NOT NULL DEFAULT '[]'",  # JSON
+        "ALTER TABLE conversation ADD COLUMN is_group INTEGER",
+        "ALTER TABLE conversation ADD COLUMN name TEXT",
+        "ALTER TABLE message ADD COLUMN edited_ms INTEGER",
+        "ALTER TABLE message ADD COLUMN tapbacks TEXT",  # JSON: [[sender, kind, sent_ms], …]
+        "ALTER TABLE message ADD COLUMN holdout INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE message ADD COLUMN row INTEGER",
+        "CREATE INDEX message_order ON message (conversation_id, position)",
+        "CREATE INDEX message_row ON message (row) WHERE row IS NOT NULL",
+        # One trigger may have several responses now, and ``position`` is an order with gaps.
+        "CREATE TABLE new_turn (id INTEGER PRIMARY KEY, "
+        "conversation_id INTEGER NOT NULL REFERENCES conversation ON DELETE CASCADE, "
+        "position INTEGER NOT NULL, sender TEXT NOT NULL, start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL, "
+        "text TEXT NOT NULL, is_from_me INTEGER, reply_to TEXT, holdout INTEGER NOT NULL DEFAULT 0)",
+        "INSERT INTO new_turn "
+        "SELECT id, conversation_id, position, sender, start_ms, end_ms, text, is_from_me, NULL, 0 FROM turn",
+        "CREATE TEMP TABLE old_pair AS SELECT id, trigger_id, response_id FROM pair",
+        "DROP TABLE pair",
+        "DROP TABLE turn",
+        "ALTER TABLE new_turn RENAME TO turn",
+        "CREATE INDEX turn_order ON turn (conversation_id, position)",
+        "CREATE INDEX turn_reply ON turn (conversation_id, reply_to) WHERE reply_to IS NOT NULL",
+        "CREATE TABLE pair (id INTEGER PRIMARY KEY, "
+        "trigger_id INTEGER NOT NULL REFERENCES turn ON DELETE CASCADE, "
+        "response_id INTEGER NOT NULL UNIQUE REFERENCES turn ON DELETE CASCADE)",
+        "INSERT INTO pair SELECT id, trigger_id, response_id FROM old_pair",
+        "DROP TABLE old_pair",
+        "CREATE INDEX pair_trigger ON pair (trigger_id)",
+    ):
+        db.execute(statement)
+
+
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_first_tables, _structure)
 """``MIGRATIONS[i]`` turns version ``i`` into version ``i + 1``; version 0 is an empty file."""
 
 VERSION: Final = len(MIGRATIONS)

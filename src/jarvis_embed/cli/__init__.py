@@ -9,7 +9,7 @@ import sys
 import typer
 
 from ..errors import JarvisEmbedError
-from . import ask, bench, demo, exam, history, models
+from . import ask, bench, demo, doctor, exam, history, models, purge, watch
 from .output import err
 
 app = typer.Typer(
@@ -30,7 +30,9 @@ app.command()(ask.suggest)
 app.command()(ask.search)
 app.command()(exam.exam)
 app.command()(bench.bench)
-app.command()(history.purge)
+app.command()(watch.watch)
+app.command()(doctor.doctor)
+app.command()(purge.purge)
 
 
 def main() -> None:

@@ -163,4 +163,5 @@ def _gain(baseline: Baseline | None) -> str:
 
 
 def _listed(figures: dict[str, float]) -> str:
-    return " · ".join(f"{what.replace('_', ' ')} {value:,.3g}" for what, value in figures.items())
+    shown = {what: f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" for what, value in figures.items()}
+    return " · ".join(f"{what.replace('_', ' ')} {value}" for what, value in shown.items())

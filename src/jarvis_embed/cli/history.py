@@ -1,8 +1,9 @@
-"""Commands that change what is stored: ingest, build, use, rollback, purge."""
+"""Commands that change what is stored: ingest, build, use, rollback."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -12,26 +13,44 @@ from ..home import home_folder
 from ..library import Library
 from ..models.encoder import load_encoder
 from ..models.machine import usable_cores
-from ..purge import purge_all
-from ..sources import open_source
+from ..sources import ORDERS, Source, open_source
 from ..spaces.build import build as build_space
 from ..spaces.switch import undo_switch, use_model
 from .output import HomeOption, JsonOption, count, out, print_json, progress_bar
 
+KindOption = Annotated[str | None, typer.Option("--as", help="Kind of the source, if its content does not tell.")]
+MeOption = Annotated[str | None, typer.Option(help="Sender who is the owner: only their replies count then.")]
+SplitOption = Annotated[
+    str | None, typer.Option(help="Part of chitchat: train, validation, sealed or all.", show_default="train")
+]
+MapOption = Annotated[
+    list[str] | None, typer.Option("--map", help="Column of a table: FIELD=HEADING, such as time=Date; repeat it.")
+]
+DatesOption = Annotated[
+    str | None,
+    typer.Option(help="Order of dates such as 5/6/24: dmy, mdy or ymd.", show_default="what the file proves"),
+]
+ZoneOption = Annotated[
+    str | None, typer.Option(help="Time zone of times without one, such as Europe/Berlin.", show_default="UTC")
+]
+
 
 def ingest(
-    source: Annotated[str, typer.Argument(help="A .jsonl file of messages, or the name chitchat (the demo corpus).")],
-    kind: Annotated[str | None, typer.Option("--as", help="Kind of the source, if its name does not tell.")] = None,
-    me: Annotated[str | None, typer.Option(help="Sender who is the owner: only their replies count then.")] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Part of chitchat: train, validation, sealed or all.", show_default="train")
-    ] = None,
+    source: Annotated[
+        str, typer.Argument(help="A file or folder of messages, or the name chitchat (the demo corpus).")
+    ],
+    kind: KindOption = None,
+    me: MeOption = None,
+    split: SplitOption = None,
+    columns: MapOption = None,
+    dates: DatesOption = None,
+    zone: ZoneOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read a message history into the library. Again: only what changed is written."""
     start = time.perf_counter()
-    reader = open_source(source, kind=kind, me=me, split=split)
+    reader = open_stated(source, kind, me, split, columns, dates, zone)
     with progress_bar(hidden=as_json) as show, Library.open(home) as library:
         report = library.ingest(reader, lambda done, total: show("ingest", done, total))
         counts = library.counts()
@@ -45,8 +64,29 @@ def ingest(
     )
     for cause, number in sorted(report.unreadable.items()):
         out.print(f"  left out: {number:,} ({cause})")
+    if report.forgotten:
+        out.print(f"  left out: {report.forgotten:,} (purged before; jarvis-embed purge --help says how to undo that)")
     out.print(f"The library holds {count(counts.messages, 'message')} and {count(counts.pairs, 'pair')}.")
     out.print("Next: jarvis-embed build")
+
+
+def open_stated(
+    source: str,
+    kind: str | None,
+    me: str | None,
+    split: str | None,
+    columns: Sequence[str] | None,
+    dates: str | None,
+    zone: str | None,
+) -> Source:
+    """Open a source with the options of the command line."""
+    mapped = dict(stated.partition("=")[::2] for stated in columns or ())
+    if not all(mapped.values()):
+        raise typer.BadParameter("a column is FIELD=HEADING, such as time=Date", param_hint="--map")
+    if dates is not None and dates not in ORDERS:
+        raise typer.BadParameter(f"an order of dates is {', '.join(ORDERS)}", param_hint="--dates")
+    order = next((order for order in ORDERS if order == dates), None)
+    return open_source(source, kind=kind, me=me, split=split, columns=mapped, dates=order, zone=zone)
 
 
 def build(
@@ -70,13 +110,16 @@ def build(
     if as_json:
         print_json(report)
         return
+    beside = f" and {count(report.delta, 'pair')} beside it" if report.delta else ""
     if report.up_to_date:
         out.print(f"The space of {report.model} is up to date (generation {report.generation}).")
     else:
         out.print(
             f"Built generation {report.generation} of {report.model} ({encoder.precision}) "
             f"in {time.perf_counter() - start:.1f} s: {count(report.pairs, 'pair')}, "
-            f"{count(report.triggers, 'trigger')} ({report.index} index), {report.embedded:,} texts embedded, "
+            f"{count(report.triggers, 'trigger')} ({report.index} index"
+            f"{beside}), "
+            f"{report.embedded:,} texts embedded, "
             f"{report.reused:,} reused."
         )
     if report.cut:
@@ -105,22 +148,3 @@ def rollback(home: HomeOption = None, as_json: JsonOption = False) -> None:
         print_json(switch)
     else:
         out.print(f"Back to {switch.what} {switch.after} (was {switch.before}).")
-
-
-def purge(
-    everything: Annotated[bool, typer.Option("--all", help="Delete everything that jarvis-embed stored.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    home: HomeOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Delete what was stored: library, spaces, compiled models, and our settings."""
-    if not everything:
-        raise typer.BadParameter("say what to delete: --all")
-    root = home_folder(home)
-    if not yes and not as_json:
-        typer.confirm(f"Delete all messages, spaces and settings of jarvis-embed under {root}?", abort=True)
-    removed = purge_all(root)
-    if as_json:
-        print_json({"removed": removed})
-    else:
-        out.print(f"Removed {', '.join(removed)}" if removed else f"There was nothing under {root}.", soft_wrap=True)

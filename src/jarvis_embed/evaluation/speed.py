@@ -14,8 +14,9 @@ from typing import Final
 
 import numpy as np
 
-from ..models.encoder import Encoder, Vectors
-from ..models.runtime import usable_cores
+from ..models.encoder import Encoder
+from ..models.engine import Vectors
+from ..models.machine import usable_cores
 from ..spaces.index import TriggerIndex
 from . import latency, metrics, peers
 from .lanes import fresh_process

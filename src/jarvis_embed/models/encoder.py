@@ -166,8 +166,8 @@ def load_encoder(
     engine = engine or settings.engine
     if engine == "auto" and tuned is not None:
         engine = tuned.engine
-    if threads is None and tuned is not None and tuned.engine == "onnx":
-        threads = tuned.threads
+    many = threads or usable_cores()
+    alone = tuned.threads if threads is None and tuned is not None and tuned.engine == engine else many
     identity = identify(found, precision)
     return Encoder(
         name=found.name,
@@ -176,15 +176,21 @@ def load_encoder(
         prompt=found.prompt,
         max_length=found.max_length,
         tokenizer=load_tokenizer(found),
-        engine=_start(found, precision, identity, root, threads or usable_cores(), engine),
+        engine=_start(found, precision, identity, root, engine, alone, many),
         cache=cache,
     )
 
 
 def _start(
-    model: ModelFolder, precision: Precision, identity: Identity, home: Path, threads: int, wanted: EngineName
+    model: ModelFolder,
+    precision: Precision,
+    identity: Identity,
+    home: Path,
+    wanted: EngineName,
+    alone: int,
+    many: int,
 ) -> Engine:
-    """The kernel where it is wanted and can be had, else onnxruntime.
+    """The kernel where it is wanted and can be had, else onnxruntime; ``alone`` threads for one text.
 
     Where onnxruntime lacks its own operators, fp32 runs on standard ones, more slowly.
     """
@@ -194,16 +200,16 @@ def _start(
         library = kernel_library(home)
         if library is not None:
             packed = load(compiled_kernel(model, precision, identity, home))
-            return KernelEngine(library, model.config, model.pooling, packed, threads)
+            return KernelEngine(library, model.config, model.pooling, packed, threads=many, team=alone)
     if wanted == "kernel":
         raise ModelUnsupported(
             f"the kernel cannot run {model.name} in {precision} here: {kernel_state(home)}",
             "Use the engine auto, which takes onnxruntime then",
         )
     try:
-        return OnnxEngine(compiled_graph(model, precision, identity, home), threads)
+        return OnnxEngine(compiled_graph(model, precision, identity, home), alone)
     except ModelError as error:
         if precision != "fp32":
             raise
         _log.warning("standard operators are used, several times slower: %s", error.problem)
-        return OnnxEngine(plain_graph(model), threads)
+        return OnnxEngine(plain_graph(model), alone)

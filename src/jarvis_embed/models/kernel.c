@@ -7,12 +7,15 @@
  * One source for all processors: vectors in the language of GCC and Clang, as wide as the machine's own. Only the step
  * that the language cannot say, four products of bytes at once, is said for each machine.
  *
- * Reentrant: no global state, and the caller lends the memory.
+ * Reentrant: no global state, and the caller lends the memory. Many messages are shared out by the caller, a call for
+ * each thread; one message alone is shared out here, among a team (kernel_team.h).
  */
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "kernel_team.h"
 
 #define GROUP 64 /* activations that share a scale */
 #define PANEL 32 /* outputs that are computed together: their weights lie together */
@@ -226,26 +229,40 @@ static inline __attribute__((always_inline)) void panel_of(
         for (int c = 0; c < COLUMNS; c++) store(out + (size_t)t * p->out + panel * PANEL + LANES * c, total[t][c]);
 }
 
-/* Panel by panel, so that a panel's weights stay in the nearest cache while all tokens pass. */
-static void multiply(const Product *p, int tokens, const uint8_t *bytes, const float *scale, float *out) {
-    for (int panel = 0; panel < p->out / PANEL; panel++)
-        for (int t = 0, rows; t < tokens; t += rows) {
-            const uint8_t *b = bytes + (size_t)t * p->in;
-            const float *s = scale + (size_t)t * (p->in / GROUP);
-            float *o = out + (size_t)t * p->out;
-            int left = tokens - t, blocks = (left + ROWS - 1) / ROWS;
-            rows = (left + blocks - 1) / blocks; /* 7 tokens are better 4 and 3 than 6 and 1 */
-            switch (rows) {
-                case 1: panel_of(1, p, panel, b, s, o); break;
-                case 2: panel_of(2, p, panel, b, s, o); break;
+typedef struct {
+    const Product *product;
+    int tokens;
+    const uint8_t *bytes;
+    const float *scale;
+    float *out;
+} Multiplying;
+
+/* A panel's weights stay in the nearest cache while all tokens pass. */
+static void multiply_panel(const void *work, int panel) {
+    const Multiplying m = *(const Multiplying *)work;
+    const Product *p = m.product;
+    for (int t = 0, rows; t < m.tokens; t += rows) {
+        const uint8_t *b = m.bytes + (size_t)t * p->in;
+        const float *s = m.scale + (size_t)t * (p->in / GROUP);
+        float *o = m.out + (size_t)t * p->out;
+        const int left = m.tokens - t, blocks = (left + ROWS - 1) / ROWS;
+        rows = (left + blocks - 1) / blocks; /* 7 tokens are better 4 and 3 than 6 and 1 */
+        switch (rows) {
+            case 1: panel_of(1, p, panel, b, s, o); break;
+            case 2: panel_of(2, p, panel, b, s, o); break;
 #if ROWS > 2
-                case 3: panel_of(3, p, panel, b, s, o); break;
-                case 4: panel_of(4, p, panel, b, s, o); break;
-                case 5: panel_of(5, p, panel, b, s, o); break;
-                default: panel_of(ROWS, p, panel, b, s, o); break;
+            case 3: panel_of(3, p, panel, b, s, o); break;
+            case 4: panel_of(4, p, panel, b, s, o); break;
+            case 5: panel_of(5, p, panel, b, s, o); break;
+            default: panel_of(ROWS, p, panel, b, s, o); break;
 #endif
-            }
         }
+    }
+}
+
+static void multiply(Team *team, const Product *p, int tokens, const uint8_t *bytes, const float *scale, float *out) {
+    const Multiplying work = {p, tokens, bytes, scale, out};
+    share(team, multiply_panel, &work, p->out / PANEL);
 }
 
 /* x ← LayerNorm(x + more), for each of the tokens. */
@@ -269,52 +286,76 @@ static void add_and_norm(float *x, const float *more, int tokens, int size, Norm
     }
 }
 
-/* Attention inside one text. LANES queries stand side by side, so that softmax never looks across a vector; keys, and
- * then queries, are taken four at a time, so that no sum waits for the one before. Where fewer are left, the last one
- * stands in for those that are missing. `queries` and `weights` are memory for a head's size and for tokens vectors. */
-static void attend(const float *qkv, int tokens, int hidden, int heads, float *out, float *queries, float *weights) {
-    const int size = hidden / heads, stride = 3 * hidden;
+typedef struct {
+    const float *qkv;
+    int tokens, hidden, heads;
+    float *out, *memory;
+} Attending;
+
+/* Memory for attention over `tokens`, in floats: for each head its queries, and a vector of weights for each token. */
+static size_t attention_memory(const Model *m, int tokens) {
+    return (size_t)LANES * (m->hidden + (size_t)m->heads * tokens);
+}
+
+/* One head of attention inside one text. LANES queries stand side by side, so that softmax never looks across a vector;
+ * keys, and then queries, are taken four at a time, so that no sum waits for the one before. Where fewer are left, the
+ * last one stands in for those that are missing. */
+static void attend_head(const void *work, int head) {
+    const Attending w = *(const Attending *)work;
+    const int tokens = w.tokens, size = w.hidden / w.heads, stride = 3 * w.hidden;
     const float root = 1.f / sqrtf((float)size);
-    for (int h = 0; h < heads; h++) {
-        const float *q = qkv + h * size, *k = q + hidden, *v = k + hidden;
-        for (int first = 0; first < tokens; first += LANES) {
-            const int here = at_most(LANES, tokens - first);
-            memset(queries, 0, sizeof(Floats) * size);
-            for (int t = 0; t < here; t++)
-                for (int j = 0; j < size; j++) queries[LANES * j + t] = q[(size_t)(first + t) * stride + j] * root;
-            Floats most = all(-1e30f), total = all(0);
-            for (int s = 0; s < tokens; s += 4) {
-                const float *key[4];
-                Floats a[4] = {{0}}, b[4] = {{0}};
-                for (int i = 0; i < 4; i++) key[i] = k + (size_t)at_most(s + i, tokens - 1) * stride;
-                for (int j = 0; j < size; j += 2)
-                    for (int i = 0; i < 4; i++) {
-                        a[i] += load(queries + LANES * j) * key[i][j];
-                        b[i] += load(queries + LANES * (j + 1)) * key[i][j + 1];
-                    }
-                for (int i = 0; i < at_most(4, tokens - s); i++) {
-                    store(weights + (size_t)LANES * (s + i), a[i] + b[i]);
-                    most = largest(most, a[i] + b[i]);
+    const float *q = w.qkv + head * size, *k = q + w.hidden, *v = k + w.hidden;
+    float *queries = w.memory + (size_t)head * LANES * (size + tokens), *weights = queries + LANES * size;
+    for (int first = 0; first < tokens; first += LANES) {
+        const int here = at_most(LANES, tokens - first);
+        memset(queries, 0, sizeof(Floats) * size);
+        for (int t = 0; t < here; t++)
+            for (int j = 0; j < size; j++) queries[LANES * j + t] = q[(size_t)(first + t) * stride + j] * root;
+        Floats most = all(-1e30f), total = all(0);
+        for (int s = 0; s < tokens; s += 4) {
+            const float *key[4];
+            Floats a[4] = {{0}}, b[4] = {{0}};
+            for (int i = 0; i < 4; i++) key[i] = k + (size_t)at_most(s + i, tokens - 1) * stride;
+            for (int j = 0; j < size; j += 2)
+                for (int i = 0; i < 4; i++) {
+                    a[i] += load(queries + LANES * j) * key[i][j];
+                    b[i] += load(queries + LANES * (j + 1)) * key[i][j + 1];
                 }
+            for (int i = 0; i < at_most(4, tokens - s); i++) {
+                store(weights + (size_t)LANES * (s + i), a[i] + b[i]);
+                most = largest(most, a[i] + b[i]);
             }
-            for (int s = 0; s < tokens; s++) {
-                const Floats e = exponential(load(weights + (size_t)LANES * s) - most);
-                store(weights + (size_t)LANES * s, e);
-                total += e;
-            }
-            const Floats inverse = 1.f / total;
-            for (int t = 0; t < here; t += 4)
-                for (int j = 0; j < size; j += LANES) {
-                    Floats mixed[4] = {{0}};
-                    for (int s = 0; s < tokens; s++) {
-                        const Floats value = load(v + (size_t)s * stride + j);
-                        for (int i = 0; i < 4; i++) mixed[i] += value * weights[(size_t)LANES * s + t + i];
-                    }
-                    for (int i = 0; i < at_most(4, here - t); i++)
-                        store(out + (size_t)(first + t + i) * hidden + h * size + j, mixed[i] * inverse[t + i]);
-                }
         }
+        for (int s = 0; s < tokens; s++) {
+            const Floats e = exponential(load(weights + (size_t)LANES * s) - most);
+            store(weights + (size_t)LANES * s, e);
+            total += e;
+        }
+        const Floats inverse = 1.f / total;
+        for (int t = 0; t < here; t += 4)
+            for (int j = 0; j < size; j += LANES) {
+                Floats mixed[4] = {{0}};
+                for (int s = 0; s < tokens; s++) {
+                    const Floats value = load(v + (size_t)s * stride + j);
+                    for (int i = 0; i < 4; i++) mixed[i] += value * weights[(size_t)LANES * s + t + i];
+                }
+                for (int i = 0; i < at_most(4, here - t); i++)
+                    store(w.out + (size_t)(first + t + i) * w.hidden + head * size + j, mixed[i] * inverse[t + i]);
+            }
     }
+}
+
+typedef struct {
+    const float *x;
+    int size;
+    uint8_t *bytes;
+    float *scale;
+} Activating;
+
+static void activate_token(const void *work, int token) {
+    const Activating w = *(const Activating *)work;
+    const size_t start = (size_t)token * w.size;
+    quantise(GELU_ROTATED, w.x + start, 1, w.size, w.bytes + start, w.scale + (size_t)token * (w.size / GROUP));
 }
 
 static int widest(const Model *m) { return m->intermediate > 3 * m->hidden ? m->intermediate : 3 * m->hidden; }
@@ -322,22 +363,24 @@ static int widest(const Model *m) { return m->intermediate > 3 * m->hidden ? m->
 /* Bytes of memory that `encode` needs for `tokens` in all and `longest` in one text. */
 size_t memory_needed(const Model *m, int tokens, int longest) {
     size_t wide = widest(m), floats = (size_t)tokens * (2 * m->hidden + wide + wide / GROUP);
-    return 4 * (floats + LANES * (size_t)(longest + m->hidden / m->heads)) + tokens * wide;
+    return 4 * (floats + attention_memory(m, longest)) + tokens * wide;
 }
 
 /* Texts → unit vectors.
  *
- * ids: the tokens of all texts; text i has those from first[i] to first[i + 1]; none is empty or too long.
- * memory: aligned to 64 bytes. vectors: (texts, hidden).
+ * team: may be NULL. ids: the tokens of all texts; text i has those from first[i] to first[i + 1]; none is empty or too
+ * long. memory: aligned to 64 bytes. vectors: (texts, hidden).
  */
-void encode(const Model *m, const int32_t *ids, const int32_t *first, int texts, void *memory, float *vectors) {
+void encode(
+    Team *team, const Model *m, const int32_t *ids, const int32_t *first, int texts, void *memory, float *vectors) {
     const int tokens = first[texts], size = m->hidden, wide = widest(m);
     float *x = memory, *y = x + (size_t)tokens * size, *inner = y + (size_t)tokens * size;
-    float *queries = inner + (size_t)tokens * wide, *weights = queries + LANES * (size / m->heads);
+    float *scale = inner + (size_t)tokens * wide, *attention = scale + (size_t)tokens * (wide / GROUP);
     int longest = 0;
     for (int i = 0; i < texts; i++) longest = first[i + 1] - first[i] > longest ? first[i + 1] - first[i] : longest;
-    float *scale = weights + (size_t)LANES * longest;
-    uint8_t *bytes = (uint8_t *)(scale + (size_t)tokens * (wide / GROUP));
+    uint8_t *bytes = (uint8_t *)(attention + attention_memory(m, longest));
+    if (tokens > 0xffff) team = NULL; /* a round of work has no more items */
+    team = called(team);
 
     for (int i = 0; i < texts; i++)
         for (int t = first[i]; t < first[i + 1]; t++) {
@@ -349,20 +392,25 @@ void encode(const Model *m, const int32_t *ids, const int32_t *first, int texts,
 
     for (const Layer *l = m->layer; l < m->layer + m->layers; l++) {
         quantise(ROTATED, x, tokens, size, bytes, scale);
-        multiply(&l->qkv, tokens, bytes, scale, inner);
-        for (int i = 0; i < texts; i++)
-            attend(inner + (size_t)first[i] * 3 * size, first[i + 1] - first[i], size, m->heads,
-                   y + (size_t)first[i] * size, queries, weights);
+        multiply(team, &l->qkv, tokens, bytes, scale, inner);
+        for (int i = 0; i < texts; i++) {
+            const Attending work = {inner + (size_t)first[i] * 3 * size, first[i + 1] - first[i], size, m->heads,
+                                    y + (size_t)first[i] * size, attention};
+            share(team, attend_head, &work, m->heads);
+        }
         quantise(PLAIN, y, tokens, size, bytes, scale);
-        multiply(&l->joined, tokens, bytes, scale, y);
+        multiply(team, &l->joined, tokens, bytes, scale, y);
         add_and_norm(x, y, tokens, size, l->after_attention, m->epsilon);
 
         quantise(ROTATED, x, tokens, size, bytes, scale);
-        multiply(&l->inner, tokens, bytes, scale, inner);
-        quantise(GELU_ROTATED, inner, tokens, m->intermediate, bytes, scale);
-        multiply(&l->outer, tokens, bytes, scale, y);
+        multiply(team, &l->inner, tokens, bytes, scale, inner);
+        const Activating work = {inner, m->intermediate, bytes, scale};
+        share(team, activate_token, &work, tokens);
+        multiply(team, &l->outer, tokens, bytes, scale, y);
         add_and_norm(x, y, tokens, size, l->after_feed_forward, m->epsilon);
     }
+
+    dismissed(team);
 
     for (int i = 0; i < texts; i++) {
         float *vector = vectors + (size_t)i * size;

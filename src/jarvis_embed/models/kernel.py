@@ -1,21 +1,25 @@
 """The kernel: an int8 encoder in one C function (``kernel.c``), for short messages about twice as fast as the graph.
 
 It computes what ``graph``'s integer layers compute, from the same numbers, so its vectors are theirs but for rounding
-(cosine ≥ 0.999), and a space built by the one is open to the other. Texts are not padded. The kernel itself uses one
-core; many texts are shared out among threads, which it can be called from at once.
+(cosine ≥ 0.999), and a space built by the one is open to the other. Texts are not padded. One text is shared out
+among a team of threads inside the kernel, many texts among threads that each call it.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import WeightsDamaged
 from .engine import Progress, Tokens, Vectors
 from .quantise import GROUP, Product, product_names, rounded_rows
 from .registry import Pooling
@@ -27,6 +31,9 @@ _PANEL: Final = 32
 _LANES: Final = 16
 _CHUNK: Final = 192
 """Tokens in one call: enough to use a panel of weights often, few enough that they stay in the second cache."""
+
+TEAM: Final = 4
+"""Threads that share one message, at most: more find too little to do."""
 
 _PARTS: Final = ("weight", "scale", "shift", "bias")
 
@@ -99,37 +106,54 @@ class KernelEngine:
     name = "kernel"
 
     def __init__(
-        self, library: ctypes.CDLL, config: BertConfig, pooling: Pooling, packed: Arrays, threads: int
+        self,
+        library: ctypes.CDLL,
+        config: BertConfig,
+        pooling: Pooling,
+        packed: Arrays,
+        *,
+        threads: int = 1,
+        team: int = 1,
     ) -> None:
+        """Start ``threads`` for many texts, and a ``team`` of as many for one text (no more than ``TEAM``)."""
         self.dim = config.hidden
         self._arrays = {name: _aligned(array) for name, array in packed.items()}  # the model below points into them
         self._model = self._described(config, pooling)
         self._encode, self._needed = library.encode, library.memory_needed
         self._encode.restype, self._needed.restype = None, ctypes.c_size_t
         self._own = threading.local()
-        self._pool = ThreadPoolExecutor(threads, "kernel") if threads > 1 else None
+        self._threads, self._words = threads, len(packed["words"])
+        self._team = _new_team(self, library, min(team, TEAM))
 
     def one(self, tokens: Tokens) -> Vectors:
-        return self._run([tokens])
+        return self._run([tokens], self._team)
 
     def many(self, tokens: Sequence[Tokens], progress: Progress) -> Vectors:
         vectors = np.empty((len(tokens), self.dim), np.float32)
         parts = list(_chunks([len(of_text) for of_text in tokens]))
-        apply = map if self._pool is None else self._pool.map
-        for part, computed in zip(parts, apply(self._run, [tokens[part] for part in parts]), strict=True):
-            vectors[part] = computed
-            progress(len(computed))
+        with ExitStack() as stack:  # threads for this call alone: none is left where a process forks
+            threads = min(self._threads, len(parts))
+            apply = stack.enter_context(ThreadPoolExecutor(threads)).map if threads > 1 else map
+            for part, computed in zip(parts, apply(self._run, [tokens[part] for part in parts]), strict=True):
+                vectors[part] = computed
+                progress(len(computed))
         return vectors
 
-    def _run(self, tokens: Sequence[Tokens]) -> Vectors:
+    def _run(self, tokens: Sequence[Tokens], team: ctypes.c_void_p | None = None) -> Vectors:
         lengths = [len(of_text) for of_text in tokens]
         first = np.zeros(len(tokens) + 1, np.int32)
         np.cumsum(lengths, out=first[1:])
         ids = np.array(tokens[0] if len(tokens) == 1 else [i for of_text in tokens for i in of_text], np.int32)
+        if ids.max() >= self._words or ids.min() < 0:  # C would read whatever lies behind the table
+            raise WeightsDamaged(
+                f"the tokenizer gives token {ids.max()}, and the model has {self._words:,}",
+                "Get the model again: its tokenizer is another model's",
+            )
         vectors = np.empty((len(tokens), self.dim), np.float32)
         memory = self._memory(len(ids), max(lengths))
         self._encode(
-            ctypes.byref(self._model), _address(ids), _address(first), len(tokens), _address(memory), _address(vectors)
+            *(team, ctypes.byref(self._model), _address(ids), _address(first), len(tokens)),
+            *(_address(memory), _address(vectors)),
         )
         return vectors
 
@@ -170,6 +194,19 @@ class KernelEngine:
 
     def _at(self, name: str) -> ctypes.c_void_p:
         return _address(self._arrays[name])
+
+
+def _new_team(engine: object, library: ctypes.CDLL, threads: int) -> ctypes.c_void_p:
+    """Threads for one message at a time, which end with ``engine``."""
+    library.team_new.restype, library.team_free.restype = ctypes.c_void_p, None
+    team = ctypes.c_void_p(library.team_new(threads))
+    weakref.finalize(engine, _end_team, library, team, os.getpid())
+    return team
+
+
+def _end_team(library: ctypes.CDLL, team: ctypes.c_void_p, process: int) -> None:
+    if os.getpid() == process:  # a fork has no threads to wait for
+        library.team_free(team)
 
 
 def _chunks(lengths: Sequence[int]) -> Iterator[slice]:

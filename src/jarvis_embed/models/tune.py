@@ -1,9 +1,9 @@
 """What is fastest for one message on this machine: measured once, remembered, read at every load.
 
-The kernel uses one core for one message. onnxruntime can use several, and more are not always faster: a product over
-a dozen tokens is done before the last thread has woken up. What was found holds for one model at one precision, one
-kind of machine and one onnxruntime. It lies in ``tuning.json`` in our folder of the home; a damaged or foreign file
-counts as none, and the next measurement replaces it.
+There are two engines, and more threads are not always faster: a product over a dozen tokens is done before the last
+thread has woken up. What was found holds for one model at one precision, one kind of machine and one onnxruntime. It
+lies in ``tuning.json`` in our folder of the home; a damaged or foreign file counts as none, and the next measurement
+replaces it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 from ..config import Precision
 from ..errors import ModelUnsupported
 from ..home import embeddings_folder, write_json
+from .kernel import TEAM
 from .machine import processor, usable_cores
 
 _TEXTS: Final = (
@@ -88,8 +89,9 @@ def tune(
         for way in ways
     }
     with contextlib.suppress(ModelUnsupported):
-        kernel = load_encoder(model, home=home, precision=precision, engine="kernel", threads=1, cache=0)
-        encoders = {Way("kernel", 1): kernel} | encoders
+        for threads in candidates(min(cores or usable_cores(), TEAM)):
+            kernel = load_encoder(model, home=home, precision=precision, engine="kernel", threads=threads, cache=0)
+            encoders[Way("kernel", threads)] = kernel
     seconds: dict[Way, list[float]] = {way: [] for way in encoders}
     for done in range(rounds):
         for way, encoder in encoders.items():

@@ -3,13 +3,39 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol, get_args
 
 from ..messages import Conversation
 
 Unreadable = Counter[str]
 """Cause → how many records could not be read for it. A cause never holds message text."""
+
+
+DateOrder = Literal["dmy", "mdy", "ymd"]
+"""In which order the numbers of a date stand: day, month and year."""
+
+ORDERS: Final[tuple[DateOrder, ...]] = get_args(DateOrder)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How to read a source, where it does not say so itself. Each kind uses some of it (see ``kinds.READERS``).
+
+    Attributes:
+        me: the sender who is the owner.
+        split: part of the chitchat corpus.
+        columns: field of a message → heading of a table's column, or several joined by ``+``.
+        dates: order of day, month and year.
+        zone: time zone of times without one, such as ``Europe/Berlin``; UTC if None.
+    """
+
+    me: str | None = None
+    split: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    dates: DateOrder | None = None
+    zone: str | None = None
 
 
 class Source(Protocol):

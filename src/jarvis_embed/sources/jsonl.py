@@ -15,11 +15,9 @@ is seen as one), ``is_from_me`` (true or false), ``reply_to`` (the ``id`` it ans
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +25,7 @@ from typing import IO, Any
 from ..errors import SourceError
 from ..messages import Conversation, Message
 from .base import Unreadable
+from .textfile import BadRecord, with_distinct_keys
 
 
 class JsonlSource:
@@ -59,14 +58,14 @@ class JsonlSource:
         for conversation, stated in self._stated_messages():
             try:
                 gathered[conversation].append(self._message(stated))
-            except _BadRecord as bad:
+            except BadRecord as bad:
                 self.unreadable[str(bad)] += 1
         if not any(gathered.values()) and self.unreadable:
             causes = ", ".join(f"{cause} ({count})" for cause, count in self.unreadable.most_common(3))
             raise SourceError(f"no message in {self._path} could be read: {causes}", "See the README for the format")
         for key, messages in gathered.items():
             if messages:
-                yield Conversation(key, tuple(_with_distinct_keys(sorted(messages, key=lambda m: m.sent_ms))))
+                yield Conversation(key, tuple(with_distinct_keys(sorted(messages, key=lambda m: m.sent_ms))))
 
     def _stated_messages(self) -> Iterator[tuple[str, dict[str, Any]]]:
         for line in self._lines():
@@ -92,19 +91,19 @@ class JsonlSource:
 
     def _message(self, stated: Any) -> Message:
         if not isinstance(stated, dict):
-            raise _BadRecord("message is not an object")
+            raise BadRecord("message is not an object")
         text, sender = stated.get("text"), stated.get("sender", stated.get("from"))
         if not isinstance(text, str):
-            raise _BadRecord("no text")
+            raise BadRecord("no text")
         if not text.strip():
-            raise _BadRecord("empty text")
+            raise BadRecord("empty text")
         if not isinstance(sender, str) or not sender:
-            raise _BadRecord("no sender")
+            raise BadRecord("no sender")
         mine = stated.get("is_from_me")
         if self._me is not None:
             mine = sender == self._me
         elif mine is not None and not isinstance(mine, bool):
-            raise _BadRecord("is_from_me is not true or false")
+            raise BadRecord("is_from_me is not true or false")
         key, reply_to = stated.get("id"), stated.get("reply_to")
         return Message(
             key="" if key is None else str(key),
@@ -114,10 +113,6 @@ class JsonlSource:
             is_from_me=mine,
             reply_to=None if reply_to is None else str(reply_to),
         )
-
-
-class _BadRecord(Exception):
-    """Why a record is skipped; never raised out of this file."""
 
 
 def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
@@ -135,18 +130,4 @@ def _milliseconds(time: Any) -> int:
             return round(time * 1000)
     except (ValueError, OverflowError):
         pass
-    raise _BadRecord("no usable time")
-
-
-def _with_distinct_keys(messages: list[Message]) -> Iterator[Message]:
-    """Give a message without an id one made of what it is; equal ones are told apart by their count."""
-    seen: Counter[str] = Counter()
-    for message in messages:
-        key = message.key or _digest(message)
-        seen[key] += 1
-        yield replace(message, key=key if seen[key] == 1 else f"{key}#{seen[key]}")
-
-
-def _digest(message: Message) -> str:
-    stated = f"{message.sender}\0{message.sent_ms}\0{message.text}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(stated, digest_size=12).hexdigest()
+    raise BadRecord("no usable time")

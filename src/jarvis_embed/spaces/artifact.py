@@ -50,6 +50,8 @@ def write_artifact(path: Path, tensors: Mapping[str, Array | Stream], fingerprin
         header[name] = {"dtype": _NAMES[dtype], "shape": list(stream.shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode("ascii")
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8, so they can be mapped as they are
+    with reported(path):
+        path.unlink(missing_ok=True)  # never written over: another generation may share the file that is there
     with reported(path), os.fdopen(open_private(path, os.O_WRONLY | os.O_TRUNC), "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for stream in streams.values():

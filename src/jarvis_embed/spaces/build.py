@@ -1,14 +1,15 @@
 """Library + encoder → a generation: embed what is new, index, check, switch.
 
 What was embedded is kept in a log as it comes, so a build that was killed goes on where it stopped. Vectors of the
-current generation are used again where the fingerprint is the same.
+current generation are used again where the fingerprint is the same. Where little has changed, the current
+generation's files are shared and only the difference is written (see ``update``).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -16,18 +17,20 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import SpaceDamaged, SpaceError
-from ..home import home_folder, locked, make_private_folder
+from ..errors import LibraryEmpty, SpaceDamaged
+from ..home import home_folder, locked, make_private_folder, reported
 from ..library import Library
 from ..models.encoder import Encoder
 from ..models.engine import Vectors
 from ..models.store import model_home
 from ..text import normalise
 from .artifact import Array, Stream, open_artifact, write_artifact
-from .generations import building_folder, current_folder, promote, prune
+from .delta import DELTA_FILE
+from .generations import building_folder, current_folder, promote, prune, remove_generations
 from .index import TriggerIndex
 from .manifest import FORMAT, Manifest, check_files, file_marks, library_versions, read_manifest, write_manifest
 from .space import INDEX_FILE, PAIRS_FILE, VECTORS_FILE, Space, write_pairs
+from .update import Changes, changes_since, split_keys, write_delta
 from .vector_log import KEY_BYTES, VectorLog, text_key
 
 Progress = Callable[[str, int, int], None]
@@ -49,6 +52,7 @@ class BuildReport:
     Attributes:
         embedded, reused: texts computed now, and texts whose vectors were there already.
         cut: texts longer than the model reads.
+        delta: pairs that stand in a delta beside the files of an earlier generation.
         up_to_date: nothing had changed, and nothing was built.
     """
 
@@ -61,6 +65,7 @@ class BuildReport:
     reused: int
     cut: int
     index: str
+    delta: int = 0
     up_to_date: bool = False
 
 
@@ -82,11 +87,11 @@ def build(
     """Build the space of ``encoder`` from the library of ``home``, check it, and make it current.
 
     Args:
-        force: build also if nothing has changed, and embed everything anew.
+        force: build also if nothing has changed, write all files, and embed everything anew.
 
     Raises:
         HomeLocked: another process is building this space; names its pid.
-        SpaceError: the library holds no pair.
+        LibraryEmpty: it holds no pair. If it held some before, the space goes too.
         SpaceDamaged: the new generation failed its check; the current one stays.
         DiskFull, HomeNotWritable: what was embedded so far is kept for the next try.
     """
@@ -99,59 +104,129 @@ def build(
         if current is not None and not force and (same := _unchanged(current, encoder, library)):
             return same
         staging = make_private_folder(building_folder(model_folder))
-        wanted = _read_library(library, report)
-        if not len(wanted.ids):
-            raise SpaceError("the library holds no pair of messages", "Ingest some first: jarvis-embed ingest SOURCE")
+        _clear(staging)
         log = VectorLog(staging / f"{encoder.fingerprint}.log", encoder.dim)
-        old = _Known.of(None if force else current, encoder.fingerprint)
-        missing = [key for key in wanted.texts if key not in old.rows and key not in log.rows]
-        _embed(encoder, {key: wanted.texts[key] for key in missing}, log, report)
-        manifest = _write(staging, encoder, library, wanted, log, old, report)
-        _check(staging, encoder, library, manifest, wanted.ids[:: max(1, len(wanted.ids) // _PROBES)].tolist())
+        keep = current is not None and _may_stay(current, library)
+        if not keep and library.is_empty:
+            remove_generations(model_folder)  # whatever it holds was removed from the library
+        changes = None if force or current is None else changes_since(current, encoder, library)
+        if changes is None:
+            manifest, missing = _build_whole(staging, encoder, library, log, None if force else current, report)
+        else:
+            manifest, missing = _build_delta(staging, encoder, library, log, changes, report)
         for leftover in staging.glob("*.log"):
             leftover.unlink()
-        name = promote(model_folder)
+        name = promote(model_folder, keep_previous=keep)
+        if current is not None and not keep:
+            library.clear_log()
     return BuildReport(
         model=encoder.name,
         generation=name,
         pairs=manifest.pairs,
         triggers=manifest.triggers,
         texts=manifest.texts,
-        embedded=len(missing),
-        reused=manifest.texts - len(missing),
+        embedded=missing,
+        reused=manifest.texts - missing,
         cut=manifest.cut,
         index=manifest.index,
+        delta=manifest.delta,
     )
 
 
+def _build_whole(
+    staging: Path, encoder: Encoder, library: Library, log: VectorLog, current: Path | None, report: Progress
+) -> tuple[Manifest, int]:
+    """Write all files anew, with the vectors of ``current`` where it has them; also how many texts were embedded."""
+    wanted = _read_library(library, report)
+    if not len(wanted.ids):
+        raise LibraryEmpty("the library holds no pair of messages", "Ingest some first: jarvis-embed ingest SOURCE")
+    old = _Known(current, encoder.fingerprint)
+    missing = [key for key in wanted.texts if key not in old and key not in log.rows]
+    _embed(encoder, {key: wanted.texts[key] for key in missing}, log, report)
+    manifest = _write(staging, encoder, library, wanted, log, old, report)
+    check_files(staging, read_manifest(staging), checksums=True)
+    _check(staging, encoder, library, wanted.ids[:: max(1, len(wanted.ids) // _PROBES)].tolist())
+    return manifest, len(missing)
+
+
+def _build_delta(
+    staging: Path, encoder: Encoder, library: Library, log: VectorLog, changes: Changes, report: Progress
+) -> tuple[Manifest, int]:
+    """Write a delta beside the files of the current generation; also how many texts were embedded."""
+    known = changes.rows.keys() | changes.known.keys() | log.rows.keys()
+    missing = changes.texts.keys() - known
+    _embed(encoder, {key: text for key, text in changes.texts.items() if key in missing}, log, report)
+    manifest = write_delta(staging, encoder, library, changes, log)
+    # The shared files were checked when they were made.
+    own = replace(manifest, files={DELTA_FILE: read_manifest(staging).files[DELTA_FILE]})
+    check_files(staging, own, checksums=True)
+    _check(staging, encoder, library, [pair[0] for pair in changes.pairs[:: max(1, len(changes.pairs) // _PROBES)]])
+    return manifest, len(missing)
+
+
+def _clear(staging: Path) -> None:
+    """Leave nothing of a build that was killed but what it has embedded."""
+    with reported(staging):
+        for leftover in staging.iterdir():
+            if leftover.suffix != ".log":
+                leftover.unlink()
+
+
+def _may_stay(folder: Path, library: Library) -> bool:
+    """Whether a generation may be kept for rollback: it holds no text that was removed or edited since."""
+    try:
+        old = read_manifest(folder)
+    except SpaceDamaged:
+        return False
+    return old.library == library.id and old.revision >= library.forgot_revision
+
+
 class _Known:
-    """The vectors of an earlier generation, by key; empty where there is none of this fingerprint."""
+    """The vectors of an earlier generation, by key; none where there is none of this fingerprint that is whole."""
 
-    def __init__(self, keys: Array, vectors: Vectors) -> None:
-        self.rows = {key.tobytes(): row for row, key in enumerate(np.asarray(keys))}
-        self.vectors = vectors
-
-    @classmethod
-    def of(cls, folder: Path | None, fingerprint: str) -> _Known:
+    def __init__(self, folder: Path | None, fingerprint: str) -> None:
+        self._rows: dict[bytes, int] = {}
+        self._parts: list[Vectors] = []
         try:
-            if folder is not None and read_manifest(folder).fingerprint == fingerprint:
-                arrays = open_artifact(folder / VECTORS_FILE, fingerprint)
-                return cls(arrays["keys"], arrays["vectors"])
+            manifest = read_manifest(folder) if folder is not None else None
+            if folder is not None and manifest is not None and manifest.fingerprint == fingerprint:
+                check_files(folder, manifest, checksums=True)
+                for name in (VECTORS_FILE, DELTA_FILE):
+                    if name in manifest.files:
+                        self._add(open_artifact(folder / name, fingerprint))
         except SpaceDamaged:
-            pass  # a damaged generation is a reason to build, not to fail: everything is embedded anew
-        return cls(np.empty((0, KEY_BYTES), np.uint8), np.empty((0, 0), np.float32))
+            pass  # a reason to build, not to fail: everything is embedded anew
+
+    def _add(self, arrays: Mapping[str, Array]) -> None:
+        first = sum(map(len, self._parts))
+        self._rows |= {key: first + row for row, key in enumerate(split_keys(arrays["keys"]))}
+        self._parts.append(arrays["vectors"])
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._rows
+
+    def vector(self, key: bytes) -> Vectors:
+        """(dim,) float32."""
+        row = self._rows[key]
+        for part in self._parts:
+            if row < len(part):
+                return np.asarray(part[row])
+            row -= len(part)
+        raise KeyError(key)
 
 
 def _unchanged(folder: Path, encoder: Encoder, library: Library) -> BuildReport | None:
     """The report of a build that has nothing to do; None if there is something."""
     try:
         m = read_manifest(folder)
+        if (m.fingerprint, m.library, m.revision) != (encoder.fingerprint, library.id, library.revision):
+            return None
         check_files(folder, m, checksums=True)
     except SpaceDamaged:
         return None
-    if (m.fingerprint, m.library, m.revision) != (encoder.fingerprint, library.id, library.revision):
-        return None
-    return BuildReport(m.model, folder.name, m.pairs, m.triggers, m.texts, 0, m.texts, m.cut, m.index, up_to_date=True)
+    return BuildReport(
+        m.model, folder.name, m.pairs, m.triggers, m.texts, 0, m.texts, m.cut, m.index, m.delta, up_to_date=True
+    )
 
 
 def _read_library(library: Library, report: Progress) -> _Wanted:
@@ -255,7 +330,7 @@ def _gathered(keys: list[bytes], log: VectorLog, old: _Known) -> Iterator[Array]
     logged = log.vectors()
     for start in range(0, len(keys), _BLOCK):
         block = keys[start : start + _BLOCK]
-        yield np.stack([logged[log.rows[key]] if key in log.rows else old.vectors[old.rows[key]] for key in block])
+        yield np.stack([logged[log.rows[key]] if key in log.rows else old.vector(key) for key in block])
 
 
 def _min_similarity(index: TriggerIndex, triggers: Vectors) -> float:
@@ -272,18 +347,17 @@ def _min_similarity(index: TriggerIndex, triggers: Vectors) -> float:
     return float(np.quantile(nearest_other, _UNLIKE_QUANTILE))
 
 
-def _check(staging: Path, encoder: Encoder, library: Library, manifest: Manifest, probes: list[int]) -> None:
+def _check(staging: Path, encoder: Encoder, library: Library, probes: list[int]) -> None:
     """Open the new generation as a reader would, and ask it for triggers that it must know.
 
     Raises:
-        SpaceDamaged: a checksum is wrong, or a trigger does not find itself.
+        SpaceDamaged: a trigger does not find itself.
     """
-    check_files(staging, read_manifest(staging), checksums=True)
     space = Space.at(staging, encoder, library)
     for pair in library.pairs(probes):
         matches = space.search(pair.trigger, k=1)
         if not matches or matches[0].score < _FOUND:
             raise SpaceDamaged(
-                f"the new generation of {manifest.model} does not find its own messages",
+                f"the new generation of {encoder.name} does not find its own messages",
                 "The current one stays. Build it again: jarvis-embed build --force",
             )

@@ -61,8 +61,12 @@ def current_folder(model_folder: Path) -> Path | None:
     return None if pointer is None else generations_folder(model_folder) / pointer.current
 
 
-def promote(model_folder: Path) -> str:
-    """Make the finished build current, drop all generations but it and the one before, and return its name."""
+def promote(model_folder: Path, *, keep_previous: bool = True) -> str:
+    """Make the finished build current, drop all generations but it and the one before, and return its name.
+
+    Args:
+        keep_previous: False drops the one before too, which holds the vectors of texts that must be forgotten.
+    """
     folder = generations_folder(model_folder)
     numbers = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()]
     name = f"{max(numbers, default=0) + 1:06d}"
@@ -70,7 +74,7 @@ def promote(model_folder: Path) -> str:
         building_folder(model_folder).rename(folder / name)
         sync_folder(folder)
     old = read_pointer(model_folder)
-    _point(model_folder, Pointer(name, old.current if old else None, _now_ms()))
+    _point(model_folder, Pointer(name, old.current if old and keep_previous else None, _now_ms()))
     prune(model_folder)
     return name
 
@@ -98,6 +102,13 @@ def prune(model_folder: Path) -> None:
     for entry in make_private_folder(generations_folder(model_folder)).iterdir():
         if entry.name.isdigit() and entry.name not in kept:
             remove_folder(entry)
+
+
+def remove_generations(model_folder: Path) -> None:
+    """Remove all generations of a space, the unfinished one too; the model's compiled files and weights stay."""
+    with reported(model_folder):
+        (model_folder / "current.json").unlink(missing_ok=True)
+    remove_folder(generations_folder(model_folder))
 
 
 def _point(model_folder: Path, pointer: Pointer) -> None:

@@ -21,6 +21,7 @@ from ..models.engine import Vectors
 from ..models.store import model_home
 from ..text import normalise
 from .artifact import Array, open_artifact
+from .delta import DELTA_FILE, Delta, stored_pairs
 from .generations import current_folder
 from .index import TriggerIndex
 from .manifest import Manifest, check_files, read_manifest
@@ -66,7 +67,11 @@ class Space:
         index = open_artifact(folder / INDEX_FILE, encoder.fingerprint)
         self._vectors: Vectors = vectors["vectors"]
         self._pairs: dict[str, Array] = pairs
-        self._index = TriggerIndex.load(index["faiss"], self._vectors[: manifest.triggers])
+        self._triggers = len(pairs["first"]) - 1
+        self._index = TriggerIndex.load(index["faiss"], self._vectors[: self._triggers])
+        self._delta = None
+        if DELTA_FILE in manifest.files:
+            self._delta = Delta.open(folder, encoder.fingerprint, self._vectors)
 
     @classmethod
     def open(
@@ -147,7 +152,7 @@ class Space:
             found = self.neighbours(vector, triggers=wanted, per_trigger=k)
             pairs = {pair.id: pair for pair in self.library.pairs([n.pair_id for n in found])}
             matches = [Match(pairs[n.pair_id], n.score) for n in found if n.pair_id in pairs]
-            if len(matches) >= k or wanted >= len(self._index):
+            if len(matches) >= k or wanted >= len(self._index) + len(self._delta or ()):
                 return matches[:k]
             wanted *= 4
 
@@ -158,29 +163,26 @@ class Space:
             vector: (dim,) float32 of length 1.
         """
         scores, rows = self._index.search(vector[None], triggers)
-        return [
-            neighbour
-            for score, row in zip(scores[0].tolist(), rows[0].tolist(), strict=True)
-            for neighbour in self._pairs_of(row, score, per_trigger)
-        ]
+        found = list(zip(scores[0].tolist(), rows[0].tolist(), strict=True))
+        if self._delta is not None:
+            found = self._delta.nearest(found, vector, triggers)
+        return [neighbour for score, row in found for neighbour in self._neighbours_of(row, score, per_trigger)]
 
     def vectors(self, rows: Sequence[int]) -> Vectors:
         """The vectors of text rows: (len(rows), dim) float32."""
-        return np.asarray(self._vectors[np.asarray(rows, np.int64)])
+        wanted = np.asarray(rows, np.int64)
+        return np.asarray(self._vectors[wanted]) if self._delta is None else self._delta.vectors(wanted)
 
-    def _pairs_of(self, row: int, score: float, limit: int) -> Iterator[Neighbour]:
-        """Newest first, each response text once. ``first`` has where each trigger's pairs begin, and the end."""
-        if row < 0:
-            return
-        start, end = self._pairs["first"][row : row + 2].tolist()
+    def _neighbours_of(self, row: int, score: float, limit: int) -> Iterator[Neighbour]:
+        """The pairs of a trigger row, newest first, each response text once."""
+        pairs = stored_pairs(self._pairs, row) if 0 <= row < self._triggers else iter(())
+        if self._delta is not None:
+            pairs = self._delta.pairs_of(row, pairs)
         seen: set[int] = set()
-        for position in range(start, end):
-            response = int(self._pairs["response_row"][position])
-            if response not in seen:
-                seen.add(response)
-                yield Neighbour(
-                    int(self._pairs["pair_id"][position]), score, response, int(self._pairs["response_ms"][position])
-                )
+        for pair_id, response_row, response_ms in pairs:
+            if response_row not in seen:
+                seen.add(response_row)
+                yield Neighbour(pair_id, score, response_row, response_ms)
             if len(seen) == limit:
                 return
 
@@ -192,7 +194,10 @@ def write_pairs(
     response_ms: npt.NDArray[np.int64],
     triggers: int,
 ) -> dict[str, Array]:
-    """Lay pairs out as ``Space`` reads them: grouped by trigger row, the newest of a group first."""
+    """Lay pairs out as ``Space`` reads them: grouped by trigger row, the newest of a group first.
+
+    ``first`` of the result has where the pairs of each trigger begin, and the end of the last.
+    """
     order = np.lexsort((ids, -response_ms, trigger_rows))
     first = np.searchsorted(trigger_rows[order], np.arange(triggers + 1))
     return {

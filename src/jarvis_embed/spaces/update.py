@@ -1,0 +1,177 @@
+"""A generation that shares the large files of the current one and adds a delta (see ``delta``).
+
+It is built beside, checked and switched like any other. A whole build takes its place where a delta would not do:
+another model or library, more changes than are quickly compared one by one, or a text that must be forgotten, whose
+vector would stay in the shared files.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import SpaceDamaged
+from ..home import FILE_MODE, reported
+from ..library import Library
+from ..models.encoder import Encoder
+from ..models.engine import Vectors
+from ..text import normalise
+from .artifact import Array, open_artifact, write_artifact
+from .delta import DELTA_FILE
+from .manifest import Manifest, check_files, file_marks, library_versions, read_manifest, write_manifest
+from .space import PAIRS_FILE, VECTORS_FILE, write_pairs
+from .vector_log import KEY_BYTES, VectorLog, text_key
+
+_FEW: Final = 50
+_SHARE: Final = 0.05
+"""A delta may hold so many changes, or this part of the base's pairs (docs/index.md has what that costs a search)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a delta must say.
+
+    Attributes:
+        folder, manifest: the generation whose large files are shared.
+        pairs: (id, trigger key, response key, response time in ms) of every pair that the base does not hold.
+        texts: the texts of these pairs by key.
+        gone: ids of pairs of the base that are no more, ascending.
+        rows: key → row, of the base.
+        known: key → vector, of an earlier delta.
+    """
+
+    folder: Path
+    manifest: Manifest
+    pairs: list[tuple[int, bytes, bytes, int]]
+    texts: dict[bytes, str]
+    gone: npt.NDArray[np.int64]
+    rows: dict[bytes, int]
+    known: Mapping[bytes, Vectors]
+
+
+def changes_since(folder: Path, encoder: Encoder, library: Library) -> Changes | None:
+    """What a delta beside the generation in ``folder`` must say; None where a whole build is needed."""
+    try:
+        manifest = read_manifest(folder)
+        if (manifest.fingerprint, manifest.library) != (encoder.fingerprint, library.id):
+            return None
+        if manifest.revision < library.forgot_revision:
+            return None
+        check_files(folder, manifest, checksums=True)  # what is shared must be whole
+        base = np.asarray(open_artifact(folder / PAIRS_FILE, encoder.fingerprint)["pair_id"])
+        keys = open_artifact(folder / VECTORS_FILE, encoder.fingerprint)["keys"]
+        known: dict[bytes, Vectors] = {}
+        if DELTA_FILE in manifest.files:
+            delta = open_artifact(folder / DELTA_FILE, encoder.fingerprint)
+            known = dict(zip(split_keys(delta["keys"]), delta["vectors"], strict=True))
+    except SpaceDamaged:
+        return None
+    now = np.fromiter(library.pair_ids(), np.int64)
+    new = np.setdiff1d(now, base, assume_unique=True)
+    gone = np.setdiff1d(base, now, assume_unique=True)
+    if len(new) + len(gone) > max(_FEW, _SHARE * len(base)):
+        return None
+    pairs: list[tuple[int, bytes, bytes, int]] = []
+    texts: dict[bytes, str] = {}
+    for identity, trigger, response, response_ms in library.pair_texts(new.tolist()):
+        said, answered = normalise(trigger), normalise(response)
+        if said and answered:
+            said_key, answered_key = text_key(said), text_key(answered)
+            texts |= {said_key: said, answered_key: answered}
+            pairs.append((identity, said_key, answered_key, response_ms))
+    rows = {key: row for row, key in enumerate(split_keys(keys))}
+    return Changes(folder, manifest, pairs, texts, gone, rows, known)
+
+
+def write_delta(staging: Path, encoder: Encoder, library: Library, changes: Changes, log: VectorLog) -> Manifest:
+    """Write the generation: the shared files as links, the delta, and the manifest last."""
+    old = changes.manifest
+    shared = {name: mark for name, mark in old.files.items() if name != DELTA_FILE}
+    for name in shared:
+        share_file(changes.folder / name, staging / name)
+    keys = [key for key in changes.texts if key not in changes.rows]
+    row_of = changes.rows | {key: len(changes.rows) + row for row, key in enumerate(keys)}
+    logged = log.vectors()
+    vectors = [changes.known[key] if key in changes.known else logged[log.rows[key]] for key in keys]
+    ids, trigger_rows, response_rows, response_ms = (
+        np.array(column, np.int64)
+        for column in (
+            [pair[0] for pair in changes.pairs],
+            [row_of[pair[1]] for pair in changes.pairs],
+            [row_of[pair[2]] for pair in changes.pairs],
+            [pair[3] for pair in changes.pairs],
+        )
+    )
+    triggers, places = np.unique(trigger_rows, return_inverse=True)
+    write_artifact(
+        staging / DELTA_FILE,
+        {
+            "keys": np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES),
+            "vectors": np.stack(vectors) if vectors else np.empty((0, encoder.dim), np.float32),
+            "trigger_row": triggers,
+            **write_pairs(ids, places, response_rows, response_ms, len(triggers)),
+            "gone": changes.gone,
+        },
+        encoder.fingerprint,
+    )
+    counts = _counts(
+        open_artifact(staging / PAIRS_FILE, encoder.fingerprint), changes.gone, trigger_rows, response_rows
+    )
+    fresh = [text for key, text in changes.texts.items() if key in log.rows]
+    manifest = replace(
+        old,
+        revision=library.revision,
+        pairs=counts[0],
+        triggers=counts[1],
+        texts=counts[2],
+        cut=old.cut + sum(map(encoder.is_cut, fresh)),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=library_versions(),
+        files=shared | file_marks(staging, (DELTA_FILE,)),
+        delta=len(ids),
+    )
+    write_manifest(staging, manifest)
+    return manifest
+
+
+def share_file(source: Path, target: Path) -> None:
+    """Give a file that is never written to again a second name; a copy where the file system has no such thing.
+
+    Raises:
+        DiskFull, HomeNotWritable: as they say.
+    """
+    with reported(target):
+        target.unlink(missing_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copyfile(source, target)
+            target.chmod(FILE_MODE)
+
+
+def split_keys(keys: Array) -> list[bytes]:
+    """The rows of an (n, 16) array of keys, as bytes."""
+    raw = keys.tobytes()
+    return [raw[start : start + KEY_BYTES] for start in range(0, len(raw), KEY_BYTES)]
+
+
+def _counts(
+    base: Mapping[str, Array],
+    gone: npt.NDArray[np.int64],
+    trigger_rows: npt.NDArray[np.int64],
+    response_rows: npt.NDArray[np.int64],
+) -> tuple[int, int, int]:
+    """How many pairs, different triggers and different texts base and delta have together."""
+    live = ~np.isin(base["pair_id"], gone)
+    rows = np.repeat(np.arange(len(base["first"]) - 1), np.diff(base["first"]))
+    triggers = np.union1d(rows[live], trigger_rows)
+    texts = np.union1d(triggers, np.union1d(base["response_row"][live], response_rows))
+    return int(live.sum()) + len(trigger_rows), len(triggers), len(texts)

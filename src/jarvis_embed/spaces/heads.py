@@ -27,6 +27,8 @@ from .features import FEATURES_VERSION, response_buckets, trigger_buckets
 HEADS_FILE, FACTS_FILE = "heads.safetensors", "heads.json"
 FILES: Final = (HEADS_FILE, FACTS_FILE)
 FORMAT: Final = 1
+_HALVED: Final = ("dense", "table")
+"""Stored in 16 bits. Training rounds to them, so what is read is what was trained."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -40,8 +42,9 @@ class Head:
         dense: (d, c) float32, weights of the vector part.
         table: (buckets, c) float32, weights of the facts; a text's rows are added and divided by √(their number).
         bias: (c,) float32.
-        temperature: what logits are divided by, so that confidences are as often right as they say (Guo et al.,
-            "On calibration of modern neural networks", 2017).
+        temperature, shift: what logits are divided by, and (c,) what is added, so that confidences are as often right
+            as they say (Guo et al., "On calibration of modern neural networks", 2017). They do not change which label
+            is best.
         thresholds: (c,) float32, the confidence below which a label is not given.
         patterns: name → share of labelled turns for which the pattern was right; only those that are used.
     """
@@ -51,11 +54,12 @@ class Head:
     table: Floats
     bias: Floats
     temperature: float
+    shift: Floats
     thresholds: Floats
     patterns: Mapping[str, float]
 
-    def probabilities(self, inputs: Floats, facts: Sequence[npt.NDArray[np.int64]]) -> Floats:
-        """The calibrated probability of each label, (n, c), rows adding up to 1.
+    def scores(self, inputs: Floats, facts: Sequence[npt.NDArray[np.int64]]) -> tuple[npt.NDArray[np.int64], Floats]:
+        """The best label of each text and how likely it is right, both (n,).
 
         Args:
             inputs: (n, d). facts: the buckets of each text.
@@ -63,10 +67,10 @@ class Head:
         logits = inputs @ self.dense + self.bias
         for row, buckets in enumerate(facts):
             logits[row] += self.table[buckets].sum(0) / np.sqrt(max(len(buckets), 1))
-        logits /= self.temperature
-        logits -= logits.max(1, keepdims=True)
-        chances = np.exp(logits)
-        return np.asarray(chances / chances.sum(1, keepdims=True), np.float32)
+        best = logits.argmax(1)
+        logits = logits / self.temperature + self.shift
+        chances = np.exp(logits - logits.max(1, keepdims=True))
+        return best, np.asarray(chances[np.arange(len(best)), best] / chances.sum(1), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +96,7 @@ class Heads:
             vectors: (n, dim) of ``texts`` under the encoder of this space.
             force: give the likeliest label also below its threshold.
         """
-        chances = self.trigger.probabilities(np.asarray(vectors), [trigger_buckets(text) for text in texts])
-        return [_label("trigger", self.trigger, row, text, force) for row, text in zip(chances, texts, strict=True)]
+        return _cascade("trigger", self.trigger, vectors, [trigger_buckets(text) for text in texts], texts, force)
 
     def label_responses(
         self,
@@ -115,10 +118,7 @@ class Heads:
             )
         inputs = response_inputs(trigger_vectors, response_vectors)
         facts = [response_buckets(*pair) for pair in zip(triggers, responses, strict=True)]
-        chances = self.response.probabilities(inputs, facts)
-        return [
-            _label("response", self.response, row, text, force) for row, text in zip(chances, responses, strict=True)
-        ]
+        return _cascade("response", self.response, inputs, facts, responses, force)
 
 
 def response_inputs(triggers: Vectors, responses: Vectors) -> Floats:
@@ -138,8 +138,8 @@ def write_heads(folder: Path, heads: Heads) -> None:
     for task in TASKS:
         head = heads.of(task)
         tensors |= {
-            f"{task}.{name}": getattr(head, name).astype(np.float32)
-            for name in ("dense", "table", "bias", "thresholds")
+            f"{task}.{name}": getattr(head, name).astype(np.float16 if name in _HALVED else np.float32)
+            for name in ("dense", "table", "bias", "shift", "thresholds")
         }
         stated[task] = {
             "labels": list(head.labels),
@@ -178,21 +178,31 @@ def read_heads(folder: Path, fingerprint: str) -> Heads:
 
 
 def _head(task: Task, tensors: Mapping[str, Array], stated: Mapping[str, Any]) -> Head:
-    dense, table, bias, thresholds = (
-        np.array(tensors[f"{task}.{name}"]) for name in ("dense", "table", "bias", "thresholds")
+    dense, table, bias, shift, thresholds = (
+        np.array(tensors[f"{task}.{name}"], np.float32) for name in ("dense", "table", "bias", "shift", "thresholds")
     )
     labels = tuple(stated["labels"])
     if labels != LABELS[task] or dense.shape[1] != len(labels) or table.shape[1] != len(labels):
         raise ValueError("labels and weights do not fit")
-    return Head(labels, dense, table, bias, float(stated["temperature"]), thresholds, dict(stated["patterns"]))
+    return Head(labels, dense, table, bias, float(stated["temperature"]), shift, thresholds, dict(stated["patterns"]))
 
 
-def _label(task: Task, head: Head, chances: Floats, text: str, force: bool) -> Label:
-    pattern = matched(task, text)
-    if pattern is not None and pattern.name in head.patterns:
-        return Label(pattern.label, head.patterns[pattern.name], "pattern")
-    best = int(chances.argmax())
-    sure = float(chances[best])
-    if sure < head.thresholds[best] and not force:
-        return Label(None, sure, "abstained")
-    return Label(head.labels[best], sure, "head")
+def _cascade(
+    task: Task,
+    head: Head,
+    inputs: Floats,
+    facts: Sequence[npt.NDArray[np.int64]],
+    texts: Sequence[str],
+    force: bool,
+) -> list[Label]:
+    best, sure = head.scores(inputs, facts)
+    labels = []
+    for text, number, confidence in zip(texts, best.tolist(), sure.tolist(), strict=True):
+        pattern = matched(task, text)
+        if pattern is not None and pattern.name in head.patterns:
+            labels.append(Label(pattern.label, head.patterns[pattern.name], "pattern"))
+        elif confidence < head.thresholds[number] and not force:
+            labels.append(Label(None, confidence, "abstained"))
+        else:
+            labels.append(Label(head.labels[number], confidence, "head"))
+    return labels

@@ -41,31 +41,52 @@ _ASKS: Final = (
     r"|does (?:it|he|she)|hbu|wbu)\b[^?]*\?+"
 )
 
+_SEEN: Final = r"ok(?:ay)?|k+|got it|gotcha|i see|oh ok(?:ay)?|alright|sure|true|yep|yeah"
+_ALSO_SEEN: Final = r"(?:ah+|oh+|ok(?:ay)?)?,? ?(?:i see|gotcha|got it)|(?:ah+|oh+) (?:ok(?:ay)?|alright|nice|cool)"
+_HOW_ARE_YOU: Final = (
+    r"(?:how (?:are|r) (?:you|u)|what'?s up|how'?s it going|sup\b)(?: (?:today|doing|going|man|dude|my friend))?[?!. ]*"
+)
+_AND_YOU: Final = r"(?:(?:and |how about |what about )(?:you|u|urs|yours?|yourself)|hbu|wbu)[?!. ]*"
+_SORRY: Final = r"(?:oh |aww? |oh no,? )*(?:i'?m )?(?:so |really )?sorry to hear (?:that|about that)"
+_SAD: Final = (
+    r"(?:(?:oh(?: no+)?|aww?|dang|man|ugh)[,.! ]+)*that(?:'?s)? (?:really |so )?"
+    r"(?:sucks|too bad|rough|sad|awful|terrible)"
+)
+_UNSURE: Final = (
+    r"(?:hm+,? |honestly,? |oh,? )?(?:i'?m not (?:really |too )?sure|idk|i don'?t know|maybe|possibly|perhaps"
+    r"|(?:it )?depends)(?: yet| tbh| honestly)?"
+)
+_SAME: Final = (
+    r"(?:(?:yeah|yes|haha|oh)[,. ]+)?"
+    r"(?:me too|same(?: here)?|i agree|agreed|exactly|for sure|definitely|absolutely|of course)"
+)
+_TAPBACK: Final = r"(?:loved|liked|emphasi[sz]ed|laughed at|disliked) [“\"].*[”\"]"
+
 PATTERNS: Final[Mapping[Task, tuple[Pattern, ...]]] = {
     "trigger": (
-        Pattern("tapback", "SOCIAL", re.compile(r"(?:loved|liked|emphasi[sz]ed|laughed at|disliked) [“\"].*[”\"]", re.S)),
+        Pattern("tapback", "SOCIAL", re.compile(_TAPBACK, re.DOTALL)),
         Pattern("greeting", "SOCIAL", _whole(_HELLO)),
         Pattern("goodbye", "SOCIAL", _whole(_BYE)),
         Pattern("thanks", "SOCIAL", _whole(_THANKS)),
-        Pattern("acknowledgement", "SOCIAL", _whole(r"ok(?:ay)?|k+|got it|gotcha|i see|oh ok(?:ay)?|alright|sure|true|yep|yeah")),
+        Pattern("acknowledgement", "SOCIAL", _whole(_SEEN)),
         Pattern("laughter", "REACTION", _whole(_LAUGH)),
-        Pattern("how are you", "QUESTION", re.compile(rf"(?:{_HELLO}[,.! ]+)?(?:how (?:are|r) (?:you|u)|what'?s up|how'?s it going|sup\b)(?: (?:today|doing|going|man|dude|my friend))?[?!. ]*")),
-        Pattern("question", "QUESTION", re.compile(_ASKS, re.DOTALL)),
-        Pattern("and you", "QUESTION", re.compile(r"(?:and |how about |what about )(?:you|u|urs|yours?|yourself)[?!. ]*|(?:hbu|wbu)[?!. ]*")),
+        Pattern("how are you", "QUESTION", re.compile(rf"(?:{_HELLO}[,.! ]+)?{_HOW_ARE_YOU}")),
+        Pattern("question", "QUESTION", re.compile(_ASKS)),
+        Pattern("and you", "QUESTION", re.compile(_AND_YOU)),
     ),
     "response": (
         Pattern("greeting", "GREETING", _whole(_HELLO)),
         Pattern("goodbye", "GREETING", _whole(_BYE)),
         Pattern("laughter", "REACT_POSITIVE", _whole(_LAUGH)),
-        Pattern("sorry for you", "REACT_SYMPATHY", _whole(r"(?:oh |aww? |oh no,? )*(?:i'?m )?(?:so |really )?sorry to hear (?:that|about that)")),
-        Pattern("that is sad", "REACT_SYMPATHY", _whole(r"(?:(?:oh(?: no+)?|aww?+|dang|man|ugh)[,.! ]+)*(?:that'?s|that) (?:really |so )?(?:sucks|too bad|rough|sad|awful|terrible)")),
+        Pattern("sorry for you", "REACT_SYMPATHY", _whole(_SORRY)),
+        Pattern("that is sad", "REACT_SYMPATHY", _whole(_SAD)),
         Pattern("oh no", "REACT_SYMPATHY", _whole(r"oh no+")),
-        Pattern("do not know", "DEFER", _whole(r"(?:hm+,? |honestly,? |oh,? )?(?:i'?m not (?:really |too )?sure|idk|i don'?t know|maybe|possibly|perhaps|it depends|depends)(?: yet| tbh| honestly)?")),
-        Pattern("acknowledgement", "ACKNOWLEDGE", _whole(r"(?:ah+|oh+|ok(?:ay)?)?,? ?(?:i see|gotcha|got it)|(?:ah+|oh+) (?:ok(?:ay)?|alright|nice|cool)")),
-        Pattern("me too", "AGREE", _whole(r"(?:(?:yeah|yes|haha|oh)[,. ]+)?(?:me too|same(?: here)?|i agree|agreed|exactly|for sure|definitely|absolutely|of course)")),
-        Pattern("question", "QUESTION", re.compile(_ASKS, re.DOTALL)),
+        Pattern("do not know", "DEFER", _whole(_UNSURE)),
+        Pattern("acknowledgement", "ACKNOWLEDGE", _whole(_ALSO_SEEN)),
+        Pattern("me too", "AGREE", _whole(_SAME)),
+        Pattern("question", "QUESTION", re.compile(_ASKS)),
     ),
-}  # fmt: skip
+}
 """For each task, in the order in which they are tried."""
 
 

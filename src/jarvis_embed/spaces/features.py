@@ -25,7 +25,7 @@ _TOKEN: Final = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?|\d+|[?!.,…]+|\n|[^\w\s]"
 _STRETCHED: Final = re.compile(r"([^\W\d_])\1{2,}")
 _LENGTHS: Final = (1, 2, 3, 4, 6, 9, 13, 19, 28, 40, 60)
 _WORDS_READ: Final = 120
-_EMOTICON: Final = re.compile(r"[:;=]-?[)(DPpO/|]|<3|\bx[dD]\b|[\U0001F300-\U0001FAFF☀-➿]")
+_FACE: Final = re.compile(r"[:;=]-?[)(DPpO/|]|<3|\bx[dD]\b|[\U0001F300-\U0001FAFF☀-➿]")
 
 
 def tokens(text: str) -> list[str]:
@@ -41,43 +41,51 @@ def facts(text: str) -> Iterator[str]:
     words = [token for token in found if token[0].isalnum()]
     yield f"length {sum(len(words) >= limit for limit in _LENGTHS)}"
     yield f"messages {min(found.count(chr(10)), 3)}"
+    yield from _punctuation(text, found)
+    for number, name in enumerate(("first", "first two", "first three"), 1):
+        yield f"{name} {' '.join(words[:number])}"
+    yield f"last {' '.join(words[-1:])}"
+    yield f"last two {' '.join(words[-2:])}"
+    if len(words) <= 3:
+        yield f"all {' '.join(words)}"
+    yield from _sequence(found)
+
+
+def _punctuation(text: str, found: list[str]) -> Iterator[str]:
+    """How the text ends, which marks it has, and whether it is drawn out, loud, or has a face."""
     last = found[-1] if found else ""
     yield f"ends {last[-1:] if last and not last[0].isalnum() else 'open'}"
     for mark in "?!":
         number = text.count(mark)
         if number:
             yield f"has {mark}"
-            if number > 1:
-                yield f"many {mark}"
-    if "..." in text or "…" in text:
-        yield "dots"
-    if _STRETCHED.search(text):
-        yield "stretched"
-    if _EMOTICON.search(text):
-        yield "face"
-    if len(text) > 3 and text.isupper():
-        yield "loud"
-    yield f"first {' '.join(words[:1])}"
-    yield f"first two {' '.join(words[:2])}"
-    yield f"first three {' '.join(words[:3])}"
-    yield f"last {' '.join(words[-1:])}"
-    yield f"last two {' '.join(words[-2:])}"
-    if len(words) <= 3:
-        yield f"all {' '.join(words)}"
-    start = True
-    before = ""
+        if number > 1:
+            yield f"many {mark}"
+    for name, there in (
+        ("dots", "..." in text or "…" in text),
+        ("stretched", _STRETCHED.search(text)),
+        ("face", _FACE.search(text)),
+        ("loud", len(text) > 3 and text.isupper()),
+    ):
+        if there:
+            yield name
+
+
+def _sequence(found: list[str]) -> Iterator[str]:
+    """Each word, each two that follow each other, the word that a sentence begins with, the one before a ? or !."""
+    before, begins = "", True
     for token in found:
         if token[0].isalnum():
             yield token
             yield f"{before} {token}"
-            if start:
+            if begins:
                 yield f"begins {token}"
-            start, before = False, token
-        else:
-            start = token[0] in "?!.…\n"
-            if token[0] in "?!":
-                yield f"{before} {token[0]}"
-            before = "|" if start else before
+            before, begins = token, False
+            continue
+        if token[0] in "?!":
+            yield f"{before} {token[0]}"
+        if token[0] in "?!.…\n":
+            before, begins = "|", True
 
 
 def trigger_buckets(text: str) -> npt.NDArray[np.int64]:
@@ -87,7 +95,7 @@ def trigger_buckets(text: str) -> npt.NDArray[np.int64]:
 
 def response_buckets(trigger: str, response: str) -> npt.NDArray[np.int64]:
     """The numbers of the facts of a response, of its trigger, and of how the one begins after the other, (n,)."""
-    asked = sorted(_form(trigger))
+    asked = _form(trigger)
     return _numbers(
         [
             *facts(response),
@@ -101,12 +109,14 @@ def _numbers(named: Iterable[str]) -> npt.NDArray[np.int64]:
     return np.array(sorted({zlib.crc32(fact.encode()) % BUCKETS for fact in named}), np.int64)
 
 
-def _form(trigger: str) -> set[str]:
-    """How a trigger asks: whether it has a question mark, whether it ends with one, and the word that its last question begins with."""
+def _form(trigger: str) -> list[str]:
+    """Whether a trigger asks, and whether with its end."""
     found = tokens(trigger)
-    return {"?" if "?" in trigger else "."} | ({"?|"} if found and "?" in found[-1] else set())
+    asks = "?" if "?" in trigger else "."
+    return [asks, "?|"] if found and "?" in found[-1] else [asks]
 
 
 def _opening(response: str) -> list[str]:
     words = [token for token in tokens(response) if token[0].isalnum()]
-    return [f"opens {' '.join(words[:1])}", f"opens {' '.join(words[:2])}", f"long {sum(len(words) >= n for n in _LENGTHS)}"]
+    length = sum(len(words) >= limit for limit in _LENGTHS)
+    return [f"opens {' '.join(words[:1])}", f"opens {' '.join(words[:2])}", f"long {length}"]

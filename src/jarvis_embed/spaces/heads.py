@@ -20,7 +20,7 @@ from ..conversations.patterns import matched
 from ..errors import FingerprintMismatch, HeadsMissing, InputError, SpaceDamaged
 from ..home import write_json
 from ..labels.scheme import LABELS, TASKS, Label, Task
-from ..models.encoder import Vectors
+from ..models.engine import Vectors
 from .artifact import Array, open_artifact, write_artifact
 from .features import FEATURES_VERSION, response_buckets, trigger_buckets
 
@@ -169,7 +169,8 @@ def read_heads(folder: Path, fingerprint: str) -> Heads:
             raise HeadsMissing(f"the classifiers in {folder} are of another version", again)
         if found == fingerprint:
             tensors = open_artifact(folder / HEADS_FILE, fingerprint)
-            return Heads(fingerprint, *(_head(task, tensors, stated[task]) for task in TASKS), stated["facts"])
+            trigger, response = (_head(task, tensors, stated[task]) for task in TASKS)
+            return Heads(fingerprint, trigger, response, stated["facts"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SpaceDamaged(f"the classifiers in {folder} are damaged", again) from error
     raise FingerprintMismatch(

@@ -83,6 +83,8 @@ def replace_heads(encoder: Encoder, home: Path, heads: Heads) -> str:
         shared = {name: mark for name, mark in manifest.files.items() if name not in FILES}
         for name in shared:
             share_file(current / name, staging / name)
+        for exam in current.glob("exam-*.json"):  # what the model is worth does not depend on the heads
+            share_file(exam, staging / exam.name)
         write_heads(staging, heads)
         made = datetime.now(UTC).isoformat(timespec="seconds")
         files = shared | file_marks(staging, FILES)

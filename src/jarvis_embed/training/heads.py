@@ -73,10 +73,15 @@ def train_heads(
     examples: Sequence[Example],
     *,
     seed: int = 1,
+    own: int = 0,
     settings: Sequence[Setting] = SETTINGS,
     progress: Progress | None = None,
 ) -> Heads:
     """Train both heads for the space of ``encoder``. Equal seed and examples: equal heads.
+
+    Args:
+        own: how many of the examples are the user's own; kept in the facts of the heads, so that what they taught can
+            be forgotten.
 
     Raises:
         LabelError: scikit-learn is missing, or the labels are too few, all the same, or lack a label altogether.
@@ -89,7 +94,7 @@ def train_heads(
     steps = len(TASKS) * (len(settings) + 1)
     done = 0
     heads: dict[Task, Head] = {}
-    facts: dict[str, object] = {"seed": seed}
+    facts: dict[str, object] = {"seed": seed, "own": own}
     for task in TASKS:
         inputs = _inputs(task, [example for example in examples if example.task == task], vectors)
         folds = _folds(inputs, seed)

@@ -16,7 +16,7 @@ from ..evaluation.splits import Sides
 from ..home import home_folder
 from .output import HomeOption, JsonOption, count, err, out, print_json, progress_bar
 
-_COLUMNS: Final = ("random", "tf-idf", "parent", "map")
+_COLUMNS: Final = ("random", "majority", "patterns", "tf-idf", "parent", "map")
 
 
 def exam(
@@ -46,6 +46,9 @@ def exam(
     ] = None,
     baselines: Annotated[bool, typer.Option(help="Also random, TF-IDF, the parent, and a linear map on it.")] = True,
     timed: Annotated[bool, typer.Option(help="Also latency and search.")] = True,
+    classified: Annotated[
+        bool, typer.Option(help="Also the classifiers, which are trained for the model first.")
+    ] = True,
     seed: Annotated[int, typer.Option(help="Which pairs and batches are drawn.")] = 1,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -69,6 +72,7 @@ def exam(
             sealed=sealed,
             baselines=baselines,
             timed=timed,
+            classified=classified,
             seed=seed,
             progress=show,
         )
@@ -112,10 +116,10 @@ def _print(found: Exam) -> None:
         soft_wrap=True,
     )
     measured = [row for row in found.metrics if row.interval is not None]
-    kinds = [kind for kind in _COLUMNS if any(kind in row.baselines for row in measured)]
     for on in dict.fromkeys(row.on for row in measured):
         out.print(f"\n[bold]{on}[/]")
         here = [row for row in measured if row.on == on]
+        kinds = [kind for kind in _COLUMNS if any(kind in row.baselines for row in here)]
         out.print(_table(here, kinds, found))
         for row in here:
             if row.beside and not row.name.startswith("thread_"):  # its three rows stand together anyway

@@ -19,9 +19,10 @@ import jarvis_embed as je
 import tiny
 from jarvis_embed.cli import app
 from jarvis_embed.config import load_settings, save_settings
-from jarvis_embed.errors import EvaluationError, UnknownModel
+from jarvis_embed.errors import EvaluationError, SourceError, UnknownModel
+from jarvis_embed.evaluation import classifiers
 from jarvis_embed.evaluation import exam as exam_module
-from jarvis_embed.evaluation.compare import map_triggers, run_comparison
+from jarvis_embed.evaluation.compare import run_comparison
 from jarvis_embed.evaluation.comparison import (
     TOLERANCE,
     comparison_path,
@@ -34,11 +35,24 @@ from jarvis_embed.evaluation.comparison import (
     stored_comparison,
 )
 from jarvis_embed.evaluation.histories import own_history
+from jarvis_embed.evaluation.trigger_map import map_triggers
+from jarvis_embed.models.encoder import Encoder
 from jarvis_embed.models.registry import REGISTRY
 from jarvis_embed.models.store import add_model
+from jarvis_embed.training.heads import SETTINGS, train_heads
 from test_exam import ingest, made_up_history, write_data
 
 Json = dict[str, Any]
+
+
+def made_quick(patch: pytest.MonkeyPatch, judge: Path) -> None:
+    """A tiny judge instead of minilm-l6, and one setting of the heads instead of a choice among many."""
+
+    def heads_for(encoder: Encoder, gold: classifiers.Gold, seed: int, progress: Any = None) -> Any:
+        return train_heads(encoder, gold.learned, seed=seed, settings=SETTINGS[:1], progress=progress)
+
+    patch.setattr(exam_module, "REFERENCE", str(judge))
+    patch.setattr(classifiers, "heads_for", heads_for)
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +66,7 @@ def compared_once(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -
     add_model("other", tiny.write_model(folder / "other", seed=1), home)
     ingest(made_up_history(), folder / "history.jsonl", home)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exam_module, "REFERENCE", str(tiny_folder))
+        made_quick(patch, tiny_folder)
         names, sides, data = ["tiny", "other", "gte-tiny"], own_history(home), write_data(folder / "data")
         found = run_comparison(names, sides, home, source="own", data=data, shapes=False)
     return folder, json.loads(json.dumps(found.as_dict()))
@@ -64,7 +78,7 @@ def two_models(
 ) -> Path:
     """A copy of that home, nothing stored about the comparison."""
     shutil.copytree(compared_once[0] / "home", home)
-    monkeypatch.setattr(exam_module, "REFERENCE", str(tiny_folder))
+    made_quick(monkeypatch, tiny_folder)
     return home
 
 
@@ -122,10 +136,30 @@ def test_a_model_without_weights_has_no_figures(compared: Json) -> None:
     }
 
 
-def test_what_cannot_be_measured_says_what_it_needs(compared: Json) -> None:
-    row = next(row for row in compared["models"][0]["metrics"] if row["name"] == "trigger_f1")
-    if row["value"] is None:
-        assert "needs" in row["needs"]
+def test_classifiers_are_compared_label_by_label(compared: Json) -> None:
+    pytest.importorskip("chitchat_dataset")
+    for model in compared["models"]:
+        for name, labels in (("trigger_f1", 5), ("response_f1", 10)):
+            row = next(row for row in model["metrics"] if row["name"] == name)
+            figures = model["labels"][name]
+            assert len(figures) == len(model["confusions"][name]["labels"]) == labels
+            assert np.mean([one["value"] for one in figures]) == pytest.approx(row["value"])
+            assert all(one["interval"]["low"] <= one["value"] <= one["interval"]["high"] for one in figures)
+            assert sum(map(sum, model["confusions"][name]["counts"])) == row["n"]
+        assert {point["label"] for point in model["map"]["points"]} <= set(model["confusions"]["trigger_f1"]["labels"])
+    assert deciding_keys(compared["models"])[0].startswith("trigger_f1")
+
+
+def test_without_gold_labels_the_rest_is_compared(two_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing() -> classifiers.Gold:
+        raise SourceError("the chitchat corpus is not installed", "Install it: pip install chitchat-dataset")
+
+    monkeypatch.setattr(classifiers, "load_gold", nothing)
+    (model,) = run_comparison(["tiny"], own_history(two_models), two_models, source="own").models
+    row = next(row for row in model.metrics if row.name == "trigger_f1")
+    assert row.value is None
+    assert "pip install chitchat-dataset" in row.needs
+    assert (model.labels, model.confusions) == ({}, {})
 
 
 def test_no_message_and_no_name_is_in_it(compared: Json, two_models: Path) -> None:
@@ -295,10 +329,10 @@ def test_a_damaged_comparison_counts_as_none(home: Path) -> None:
 def test_shapes_are_timed_and_leave_nothing(two_models: Path, tiny_folder: Path, monkeypatch: Any) -> None:
     from dataclasses import replace
 
-    from jarvis_embed.evaluation import compare
+    from jarvis_embed.evaluation import model_times
 
     small = replace(REGISTRY["gte-tiny"], layers=1, hidden=32, heads=4, intermediate=64, max_length=32)
-    monkeypatch.setattr(compare, "REGISTRY", {**REGISTRY, "gte-tiny": small, "tiny": small})
+    monkeypatch.setattr(model_times, "REGISTRY", {**REGISTRY, "gte-tiny": small, "tiny": small})
     found = run_comparison(["tiny", "gte-tiny"], own_history(two_models), two_models, source="own")
     (absent,) = found.absent
     assert absent.shape_speed is not None

@@ -20,7 +20,7 @@ from jarvis_embed.cli import app
 from jarvis_embed.errors import EvaluationError
 from jarvis_embed.evaluation import bootstrap, plots
 from jarvis_embed.evaluation.comparison import store_comparison
-from jarvis_embed.evaluation.report import class_f1, render
+from jarvis_embed.evaluation.report import render
 from test_compare import compared, compared_once, two_models  # noqa: F401  fixtures
 
 Json = dict[str, Any]
@@ -36,6 +36,8 @@ def full(compared: Json) -> Json:  # noqa: F811
     counts = [[20 if a == b else (a + b) % 3 for b in range(5)] for a in range(5)]
     for model in compared["models"]:
         model["confusions"] = {name: {"labels": labels, "counts": counts} for name in ("trigger_f1", "response_f1")}
+        figures = [{"label": label, "value": 0.8, "interval": {"low": 0.7, "high": 0.85}} for label in labels]
+        model["labels"] = dict.fromkeys(("trigger_f1", "response_f1"), figures)
         for place, point in enumerate(model["map"]["points"]):
             point["label"] = labels[place % 5]
     compared["absent"][0]["shape_speed"] = compared["models"][0]["speed"]
@@ -87,7 +89,7 @@ def test_colours_are_the_pages_own(full: Json) -> None:
 
 def test_what_was_not_measured_is_not_drawn(compared: Json) -> None:  # noqa: F811
     for model in compared["models"]:
-        model["confusions"], model["stages"], model["map"], model["space"] = {}, [], None, None
+        model |= {"confusions": {}, "labels": {}, "stages": [], "map": None, "space": None}
     page = render(compared)
     assert page.count("Not measured: needs messages: jarvis-embed ingest SOURCE") == 2
     assert "Not measured: needs classifier heads" in page or "trigger F1" in page
@@ -139,12 +141,6 @@ def test_a_file_that_is_no_benchmark(two_models: Path, compared: Json, tmp_path:
         done = CliRunner().invoke(app, ["report", "--bench", str(tmp_path / "bench.json")])
         assert done.exit_code == 1
         assert "bench.json is" in str(done.exception)
-
-
-def test_f1_of_a_class() -> None:
-    assert class_f1([[8, 2], [1, 9]]) == pytest.approx([16 / 19, 18 / 21])
-    assert class_f1([[5, 0, 0], [0, 5, 0], [0, 0, 0]]) == [1, 1, 0]
-    assert class_f1([[8, 2, 2], [1, 9, 0]]) == pytest.approx([16 / 21, 18 / 21])  # two without a label
 
 
 def test_a_page_with_markup_in_a_message_shows_it_as_it_is() -> None:

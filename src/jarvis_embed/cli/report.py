@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError
-from ..evaluation.comparison import needed_comparison
+from ..evaluation.comparison import needed_comparison, report_path
 from ..evaluation.report import render
-from ..home import embeddings_folder, home_folder, write_private
+from ..home import home_folder, write_private
 from ..library import Library
 from .output import HomeOption, JsonOption, one_line, out, print_json
 
@@ -30,7 +30,7 @@ def report(
     """Write the last comparison as one HTML page that opens from disk and needs nothing else."""
     root = home_folder(home)
     comparison = needed_comparison(root)
-    path = output or embeddings_folder(root) / "report.html"
+    path = output or report_path(root)
     texts = _texts(comparison, root) if with_text else None
     write_private(path, render(comparison, texts, None if bench is None else _benchmark(bench)).encode("utf-8"))
     if as_json:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..config import Precision, load_settings
-from ..errors import EvaluationError
+from ..errors import EvaluationError, LabelError, SourceError
 from ..library import Library
 from ..messages import Pair
 from ..models.encoder import Encoder, load_encoder
@@ -30,37 +29,26 @@ from ..models.registry import REGISTRY
 from ..models.store import all_models, find_model, locate
 from ..pipeline import Timing, suggest
 from ..spaces.build import build
+from ..spaces.heads_store import replace_heads
 from ..spaces.space import Space
-from . import bootstrap, latency
-from .bootstrap import Contributions, Difference
+from . import bootstrap, classifiers
+from .bootstrap import Contributions, Difference, Interval
+from .classifiers import Confusion
 from .comparison import SCHEMA, recommend
 from .data import PublicData
 from .exam import Exam, Metric, run_exam
-from .latency import Spread, spread
 from .material import prepare
+from .model_times import ROUNDS, Speed, shape_encoders, time_models
 from .speed import measure_search
 from .splits import Sides
+from .trigger_map import TriggerMap, map_triggers
 
 BASELINE: Final = "bge-small"
-MAPPED: Final = 600
-"""Triggers in the map of a space."""
 
-_ROUNDS: Final = 3
-_MESSAGES: Final = 100
-_BULK: Final = 500
 _ASKED: Final = 50
 _BINS: Final = 50
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """One message in a warm process (ms), and many at once (messages a second)."""
-
-    p50_ms: Spread
-    p95_ms: Spread
-    messages_per_s: Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,29 +83,12 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """A trigger of the space in the plane. ``pair``: the id of the newest pair that it began; the text stays out."""
+class LabelFigure:
+    """F1 of one label, with its interval."""
 
-    pair: int
-    x: float
-    y: float
-    label: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TriggerMap:
-    """Triggers drawn from a space, on its two first principal components, which hold ``explained`` of the variance."""
-
-    explained: float
-    points: tuple[Point, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Confusion:
-    """How often gold label ``labels[i]`` was taken for ``labels[j]``; a last column counts where none was given."""
-
-    labels: tuple[str, ...]
-    counts: tuple[tuple[int, ...], ...]
+    label: str
+    value: float
+    interval: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +100,7 @@ class Model:
         against: other model → key of the metric → how much higher this model's figure is.
         space, stages, map: of its space; None and empty where no history was ingested.
         stages: median time of each stage of ``suggest``.
-        confusions: name of a classifier's metric → confusion on the gold labels.
+        labels, confusions: name of a classifier's metric → F1 of each label, and confusion, on the gold labels.
     """
 
     name: str
@@ -144,6 +115,7 @@ class Model:
     space: SpaceSize | None = None
     stages: tuple[Timing, ...] = ()
     map: TriggerMap | None = None
+    labels: Mapping[str, tuple[LabelFigure, ...]] = field(default_factory=dict)
     confusions: Mapping[str, Confusion] = field(default_factory=dict)
 
 
@@ -221,16 +193,16 @@ def run_comparison(
     present, absent = _sorted_out(names, home)
     pairs = prepare(sides, source, PublicData(), sealed=False, seed=seed).pairs
     texts = _shuffled([text for pair in pairs for text in (pair.trigger, pair.response)], seed)
-    if len(texts) < _ROUNDS:
+    if len(texts) < ROUNDS:
         raise EvaluationError("the history is too short to compare on", "Ingest more, or take --chitchat")
     encoders = {
         found.name: found
         for found in (load_encoder(name, home=home, precision=precision, threads=threads, cache=0) for name in present)
     }
     baseline = BASELINE if BASELINE in encoders else next(iter(encoders))
-    built = _build_spaces(encoders, home, show)
-    with _shapes(absent if shapes else (), home, precision, threads, seed) as shaped:
-        speeds = _time({**encoders, **shaped}, texts, seed, show)
+    built = _build_spaces(encoders, home, seed, show)
+    with shape_encoders(absent if shapes else (), home, precision, threads, seed) as shaped:
+        speeds = time_models({**encoders, **shaped}, texts, seed, show)
     exams = {
         name: run_exam(
             encoder, sides, source=source, data=data, home=home, precision=precision, baselines=False, timed=False,
@@ -275,8 +247,12 @@ def _sorted_out(names: Sequence[str], home: Path) -> tuple[list[str], list[str]]
     return present, absent
 
 
-def _build_spaces(encoders: Mapping[str, Encoder], home: Path, show: Progress) -> dict[str, float | None]:
-    """Bring the space of every model up to date: model → seconds, None if it was; empty if nothing was ingested."""
+def _build_spaces(encoders: Mapping[str, Encoder], home: Path, seed: int, show: Progress) -> dict[str, float | None]:
+    """Bring the space of every model up to date, classifiers with it; nothing happens if nothing was ingested.
+
+    Returns:
+        model → seconds that its build took; None if it was up to date.
+    """
     with Library.open(home) as library:
         if not library.counts().pairs:
             return {}
@@ -285,45 +261,14 @@ def _build_spaces(encoders: Mapping[str, Encoder], home: Path, show: Progress) -
         start = time.perf_counter()
         report = build(encoder, home, progress=_prefixed(show, name))
         seconds[name] = None if report.up_to_date else time.perf_counter() - start
+        with Space.open(home=home, encoder=encoder) as space:
+            headless = space.heads is None
+        if headless:
+            with suppress(SourceError, LabelError):  # without gold labels there are none; the exam says what it needs
+                replace_heads(
+                    encoder, home, classifiers.heads_for(encoder, classifiers.load_gold(), seed, _prefixed(show, name))
+                )
     return seconds
-
-
-@contextmanager
-def _shapes(
-    absent: Sequence[str], home: Path, precision: Precision, threads: int, seed: int
-) -> Iterator[dict[str, Encoder]]:
-    """Encoders of random weights in the shape of models that are not here; gone afterwards."""
-    lender = next((p.name for p in all_models(home) if p.folder is not None and p.name in REGISTRY), None)
-    if lender is None or not absent:
-        yield {}
-        return
-    from .lanes import shape_of  # imports onnx, which a comparison of compiled models does not need
-
-    with tempfile.TemporaryDirectory(prefix="compare-") as folder:
-        drawn = {n: shape_of(REGISTRY[n], find_model(lender, home), Path(folder), seed) for n in absent}
-        yield {
-            name: load_encoder(Path(one.given), home=one.home, precision=precision, threads=threads, cache=0)
-            for name, one in drawn.items()
-        }
-
-
-def _time(encoders: Mapping[str, Encoder], texts: Sequence[str], seed: int, show: Progress) -> dict[str, Speed]:
-    size = min(_MESSAGES, max(len(texts) // _ROUNDS, 1))
-    rounds = [texts[start : start + size] for start in range(0, size * _ROUNDS, size)]
-    single = latency.time_single(
-        {name: _alone(encoder) for name, encoder in encoders.items()}, rounds, seed=seed, progress=show
-    )
-    rates, _ = latency.time_bulk(
-        {name: encoder.embed for name, encoder in encoders.items()}, texts[:_BULK], _ROUNDS, seed=seed, progress=show
-    )
-    return {
-        name: Speed(single[name].milliseconds(0.5), single[name].milliseconds(0.95), spread(rates[name]))
-        for name in encoders
-    }
-
-
-def _alone(encoder: Encoder) -> Callable[[str], object]:
-    return lambda text: encoder.embed([text])
 
 
 def _model(
@@ -358,6 +303,10 @@ def _model(
         space=space,
         stages=stages,
         map=plane,
+        labels={
+            row.name: tuple(_label_figures(exam, row, seed)) for row in exam.metrics if row.name in exam.confusions
+        },
+        confusions=exam.confusions,
     )
 
 
@@ -367,6 +316,13 @@ def _differences(exam: Exam, other: Exam, seed: int) -> dict[str, Difference]:
         for key, ours in exam.contributions.items()
         if key in other.contributions and other.contributions[key].conversations == ours.conversations
     }
+
+
+def _label_figures(exam: Exam, row: Metric, seed: int) -> Iterator[LabelFigure]:
+    """F1 of each label out of what the macro F1 is made of."""
+    for place, label in enumerate(exam.confusions[row.name].labels):
+        found = replace(exam.contributions[row.key], statistic=classifiers.f1_of_label(place))
+        yield LabelFigure(label, found.value, bootstrap.interval(found, seed))
 
 
 def _histograms(exam: Exam) -> Iterator[Histogram]:
@@ -409,24 +365,6 @@ def _stages(space: Space, pairs: Sequence[Pair], home: Path) -> tuple[Timing, ..
         Timing(of_stage[0].stage, statistics.median(timing.ms for timing in of_stage))
         for of_stage in zip(*answers, strict=True)
     )
-
-
-def map_triggers(space: Space, seed: int) -> TriggerMap | None:
-    """Draw triggers of a space and lay them in the plane by principal components (Pearson 1901)."""
-    many = space.manifest.triggers
-    if many < 3:
-        return None
-    rows = np.sort(np.random.default_rng(seed).choice(many, min(MAPPED, many), replace=False))
-    vectors = space.vectors(rows.tolist()).astype(np.float64)
-    centred = vectors - vectors.mean(0)
-    _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
-    axes = axes[:2] * np.sign(axes[:2, np.abs(axes[:2]).argmax(1)].diagonal())[:, None]  # svd leaves the sign open
-    plane = centred @ axes.T
-    points = []
-    for vector, (x, y) in zip(vectors.astype(np.float32), plane.tolist(), strict=True):
-        (nearest, *_) = space.neighbours(vector, triggers=1, per_trigger=1)
-        points.append(Point(nearest.pair_id, round(x, 4), round(y, 4)))
-    return TriggerMap(float((sizes[:2] ** 2).sum() / (sizes**2).sum()), tuple(points))
 
 
 def _shuffled(texts: Sequence[str], seed: int) -> list[str]:

@@ -38,6 +38,11 @@ def comparison_path(home: Path) -> Path:
     return embeddings_folder(home) / "comparison.json"
 
 
+def report_path(home: Path) -> Path:
+    """Where its page lies unless another place is named."""
+    return embeddings_folder(home) / "report.html"
+
+
 def store_comparison(stated: Json, home: Path) -> Path:
     """Write the comparison, instead of the one before it."""
     write_json(comparison_path(home), stated)

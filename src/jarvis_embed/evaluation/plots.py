@@ -130,20 +130,26 @@ def pareto(models: Sequence[Json], rows: Sequence[Json], absent: Sequence[Json],
     return figure.drawn()
 
 
-def class_bars(name: str, labels: Sequence[str], figures: Mapping[str, Sequence[float]]) -> str:
-    """F1 of each class, one bar a model."""
+def class_bars(name: str, figures: Mapping[str, Sequence[Json]]) -> str:
+    """F1 of each class with its interval, one bar a model."""
     many = len(figures)
-    with _figure(f"classes-{name}", 0.9 + len(labels) * (0.14 + 0.13 * many)) as figure:
+    labels = [figure["label"] for figure in next(iter(figures.values()))]
+    with _figure(f"classes-{name}", 0.9 + len(labels) * (0.14 + 0.15 * many)) as figure:
         axes = figure.subplots()
         thick = 0.8 / many
-        for place, (model, values) in enumerate(figures.items()):
+        for place, (model, of_model) in enumerate(figures.items()):
             at = np.arange(len(labels)) + (place - (many - 1) / 2) * thick
+            values = np.array([one["value"] for one in of_model])
+            low, high = (np.array([one["interval"][end] for one in of_model]) for end in ("low", "high"))
+            errors = [np.maximum(values - low, 0), np.maximum(high - values, 0)]
             axes.barh(at, values, thick * 0.9, color=SERIES[place % len(SERIES)], label=model)
-            for height, value in zip(at, values, strict=True):
-                axes.text(value + 0.01, height, f"{value:.2f}", va="center", fontsize=10, color=MUTED)
+            axes.errorbar(values, at, xerr=errors, fmt="none", ecolor=INK, elinewidth=0.8)
+            for height, value in zip(at, values.tolist(), strict=True):
+                axes.text(1.03, height, f"{value:.2f}", va="center", fontsize=10, color=MUTED)
         axes.set_yticks(range(len(labels)), [_said(label) for label in labels])
         axes.set_ylim(len(labels) - 0.5, -0.5)
-        axes.set_xlim(0, 1.14)
+        axes.set_xlim(0, 1.16)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
         axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1), ncols=2, fontsize=10)
     return figure.drawn()
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-
-import numpy as np
 
 from . import bench_report, plots
 from .comparison import Json, called, deciding_keys, key_of, model_of, points, row_of
@@ -27,7 +25,9 @@ HOW: Final = (
     ("Suggest", "Median time of each stage over 50 held-out messages, asked a second time. “Before” is what the "
      "assistant’s own description states for its pipeline, on its machine: it was not measured here. Writing a reply "
      "with a language model, 200–500 ms there, is in neither."),
-    ("trigger F1, response F1", "Macro F1 of the message classifiers on gold labels that were given by reading."),
+    ("trigger F1, response F1", "Macro F1 of the two classifiers of messages on the gold labels of "
+     "chitchat’s validation part, given by reading; trained for each model on those of its training part. A classifier "
+     "counts with its likeliest label, also where it would rather give none."),
     ("Reply similarity", "How alike the true reply and the reply to the nearest indexed trigger are, as a frozen, "
      "untuned minilm-l6 in fp32 judges. Random replies reach the floor, the best ones in the index the ceiling."),
     ("Response accuracy", "How often the true reply has the highest cosine among itself and 99 others."),
@@ -168,20 +168,19 @@ def _paretos(comparison: Json) -> Section:
 
 
 def _classes(comparison: Json) -> Section:
-    title, about = "F1 of each class", "How well each kind of message is recognised, by model."
+    title, about = (
+        "F1 of each class",
+        "How well each kind of message is recognised, by model. Whiskers are 95 % intervals.",
+    )
     pictures = []
     for name in _CLASSIFIERS:
-        models = [model for model in comparison["models"] if name in model["confusions"]]
-        if models:
-            labels = models[0]["confusions"][name]["labels"]
-            figures = {model["name"]: class_f1(model["confusions"][name]["counts"]) for model in models}
+        figures = {model["name"]: model["labels"][name] for model in comparison["models"] if name in model["labels"]}
+        if figures:
             said = "; ".join(
-                f"{model}: " + ", ".join(f"{label} {value:.2f}" for label, value in zip(labels, values, strict=True))
-                for model, values in figures.items()
+                f"{model}: " + ", ".join(f"{figure['label']} {figure['value']:.2f}" for figure in of_model)
+                for model, of_model in figures.items()
             )
-            pictures.append(
-                Picture(called(name), f"F1 of each class. {said}.", plots.class_bars(name, labels, figures))
-            )
+            pictures.append(Picture(called(name), f"F1 of each class. {said}.", plots.class_bars(name, figures)))
     return Section(title, about, tuple(pictures), "" if pictures else _needed(comparison))
 
 
@@ -234,17 +233,9 @@ def _maps(comparison: Json, texts: Mapping[int, str]) -> Section:
             alt = f"{len(dots)} triggers of the space of {model['name']} on two principal components, {share}."
             pictures.append(Picture(f"{model['name']}, {share}", alt, plots.trigger_map(model["name"], dots, texts)))
     about = "Each dot is a message that was answered"
-    about += ", coloured by its label." if labelled else "; colours need classifier heads."
+    about += ", coloured by its likeliest label." if labelled else "; colours need classifier heads."
     about += " Rest the pointer on a dot to read it." if texts else ""
     return Section(title, about, tuple(pictures), "" if pictures else "needs messages: jarvis-embed ingest SOURCE")
-
-
-def class_f1(counts: Sequence[Sequence[int]]) -> list[float]:
-    """F1 of each class from a confusion (gold down, given across, abstained last); 0 for a class that never occurs."""
-    rows = np.asarray(counts, np.float64)
-    both = rows.sum(0)[: len(rows)] + rows.sum(1)
-    f1 = np.divide(2 * rows.diagonal(), both, out=np.zeros(len(rows)), where=both > 0)
-    return [float(value) for value in f1]
 
 
 def _needed(comparison: Json) -> str:

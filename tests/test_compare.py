@@ -30,15 +30,18 @@ from jarvis_embed.evaluation.comparison import (
     gain_or_loss,
     points,
     recommend,
+    report_path,
     row_of,
     store_comparison,
     stored_comparison,
 )
 from jarvis_embed.evaluation.histories import own_history
 from jarvis_embed.evaluation.trigger_map import map_triggers
+from jarvis_embed.forgetting import Wish
 from jarvis_embed.models.encoder import Encoder
 from jarvis_embed.models.registry import REGISTRY
 from jarvis_embed.models.store import add_model
+from jarvis_embed.purge import forget
 from jarvis_embed.training.heads import SETTINGS, train_heads
 from test_exam import ingest, made_up_history, write_data
 
@@ -338,3 +341,11 @@ def test_shapes_are_timed_and_leave_nothing(two_models: Path, tiny_folder: Path,
     assert absent.shape_speed is not None
     assert absent.shape_speed.p50_ms.median > 0
     assert not (two_models / "embeddings" / "gte-tiny").exists()
+
+
+def test_a_purge_forgets_the_comparison_and_its_page(two_models: Path, compared: Json) -> None:
+    store_comparison(compared, two_models)
+    report_path(two_models).write_text("a page that may show messages")
+    forget(two_models, Wish(before_ms=1_000_000))
+    assert not comparison_path(two_models).exists()
+    assert not report_path(two_models).exists()

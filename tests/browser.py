@@ -40,6 +40,10 @@ class Browser:
         self._write, self._read = os.fdopen(write, "wb", buffering=0), os.fdopen(read, "rb")
         self._number, self._left, self.events = 0, b"", list[dict[str, Any]]()
 
+    def close(self) -> None:
+        self._write.close()
+        self._read.close()
+
     def ask(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
@@ -120,8 +124,10 @@ def chromium(profile: Path) -> Iterator[Browser]:
     )
     os.close(from_us[0])
     os.close(to_us[1])
+    browser = Browser(from_us[1], to_us[0])
     try:
-        yield Browser(from_us[1], to_us[0])
+        yield browser
     finally:
         process.terminate()
         process.wait(20)
+        browser.close()

@@ -12,7 +12,7 @@ from rich.table import Table
 from ..home import home_folder
 from ..labels.gold import agreement as agreement_of
 from ..labels.gold import read_gold
-from ..labels.own import import_labels, own_labels
+from ..labels.own import clear_labels, import_labels, own_labels
 from ..labels.scheme import LABELS, MEANINGS, TASKS, Task
 from ..library import Library
 from ..sources.chitchat import split_of
@@ -87,6 +87,16 @@ def import_file(
         )
     if report.bad:
         raise typer.Exit(1)
+
+
+@app.command()
+def clear(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Forget the labels that were imported. What heads learned from them stays until they are trained again."""
+    number = clear_labels(home_folder(home))
+    if as_json:
+        print_json({"removed": number})
+    else:
+        out.print(f"{count(number, 'label')} removed. Next: jarvis-embed train heads")
 
 
 @app.command()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LabelError, SpaceDamaged
-from ..home import embeddings_folder, write_private
+from ..home import embeddings_folder, reported, write_private
 from ..text import normalise, well_formed
 from .gold import Example
 from .scheme import LABELS, TASKS, Task, tasks_of
@@ -112,6 +112,14 @@ def own_labels(home: Path) -> list[OwnLabel]:
         return []
     except (OSError, ValueError, TypeError) as error:
         raise SpaceDamaged(f"{path} cannot be read", "Remove it, and import the labels again") from error
+
+
+def clear_labels(home: Path) -> int:
+    """Forget all labels that were imported; return how many there were."""
+    number = len(own_labels(home))
+    with reported(_kept_in(home)):
+        _kept_in(home).unlink(missing_ok=True)
+    return number
 
 
 def own_examples(labels: Sequence[OwnLabel], turns: Turns) -> tuple[list[Example], int]:

@@ -74,7 +74,7 @@ def train_heads(
     *,
     seed: int = 1,
     own: int = 0,
-    settings: Sequence[Setting] = SETTINGS,
+    settings: Sequence[Setting] | None = None,
     progress: Progress | None = None,
 ) -> Heads:
     """Train both heads for the space of ``encoder``. Equal seed and examples: equal heads.
@@ -82,12 +82,14 @@ def train_heads(
     Args:
         own: how many of the examples are the user's own; kept in the facts of the heads, so that what they taught can
             be forgotten.
+        settings: those to choose from; ``SETTINGS`` if None.
 
     Raises:
         LabelError: scikit-learn is missing, or the labels are too few, all the same, or lack a label altogether.
     """
     require_scikit_learn()
     show = progress or (lambda _stage, _done, _total: None)
+    settings = SETTINGS if settings is None else settings
     for task in TASKS:
         check_examples(task, [example.label for example in examples if example.task == task])
     vectors = _embedded(encoder, examples, lambda done, total: show("embed", done, total))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from jarvis_embed.config import load_settings, save_settings
 from jarvis_embed.errors import EvaluationError, SourceError, UnknownModel
 from jarvis_embed.evaluation import classifiers
 from jarvis_embed.evaluation import exam as exam_module
+from jarvis_embed.evaluation.classifiers import load_gold
 from jarvis_embed.evaluation.compare import run_comparison
 from jarvis_embed.evaluation.comparison import (
     TOLERANCE,
@@ -42,20 +45,35 @@ from jarvis_embed.models.encoder import Encoder
 from jarvis_embed.models.registry import REGISTRY
 from jarvis_embed.models.store import add_model
 from jarvis_embed.purge import forget
+from jarvis_embed.spaces.heads import Heads
 from jarvis_embed.training.heads import SETTINGS, train_heads
 from test_exam import ingest, made_up_history, write_data
 
 Json = dict[str, Any]
 
 
-def made_quick(patch: pytest.MonkeyPatch, judge: Path) -> None:
-    """A tiny judge instead of minilm-l6, and one setting of the heads instead of a choice among many."""
+HEADS: dict[str, Heads] = {}
+"""Fingerprint → heads, trained once for all tests."""
 
-    def heads_for(encoder: Encoder, gold: classifiers.Gold, seed: int, progress: Any = None) -> Any:
-        return train_heads(encoder, gold.learned, seed=seed, settings=SETTINGS[:1], progress=progress)
 
+@functools.cache
+def all_gold() -> classifiers.Gold:
+    return load_gold()
+
+
+def quick_heads(encoder: Encoder, gold: classifiers.Gold, _seed: int, _progress: Any = None) -> Heads:
+    """Heads of a third of the gold labels, with one setting instead of a choice among many."""
+    if encoder.fingerprint not in HEADS:
+        HEADS[encoder.fingerprint] = train_heads(encoder, gold.learned[::3], settings=SETTINGS[:1])
+    return HEADS[encoder.fingerprint]
+
+
+def made_quick(patch: pytest.MonkeyPatch, judge: Path, gold: Callable[[], classifiers.Gold] = all_gold) -> None:
+    """A tiny judge instead of minilm-l6, and heads that are trained in a second."""
     patch.setattr(exam_module, "REFERENCE", str(judge))
-    patch.setattr(classifiers, "heads_for", heads_for)
+    patch.setattr(classifiers, "heads_for", quick_heads)
+    for room in (classifiers, exam_module):
+        patch.setattr(room, "load_gold", gold)
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +85,7 @@ def compared_once(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -
     save_settings(home, load_settings(home).model_copy(update={"precision": "fp32", "model": "tiny"}))
     add_model("tiny", tiny_folder, home)
     add_model("other", tiny.write_model(folder / "other", seed=1), home)
-    ingest(made_up_history(), folder / "history.jsonl", home)
+    ingest(made_up_history(260), folder / "history.jsonl", home)
     with pytest.MonkeyPatch.context() as patch:
         made_quick(patch, tiny_folder)
         names, sides, data = ["tiny", "other", "gte-tiny"], own_history(home), write_data(folder / "data")
@@ -153,11 +171,13 @@ def test_classifiers_are_compared_label_by_label(compared: Json) -> None:
     assert deciding_keys(compared["models"])[0].startswith("trigger_f1")
 
 
-def test_without_gold_labels_the_rest_is_compared(two_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gold_labels_the_rest_is_compared(
+    two_models: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def nothing() -> classifiers.Gold:
         raise SourceError("the chitchat corpus is not installed", "Install it: pip install chitchat-dataset")
 
-    monkeypatch.setattr(classifiers, "load_gold", nothing)
+    made_quick(monkeypatch, tiny_folder, nothing)
     (model,) = run_comparison(["tiny"], own_history(two_models), two_models, source="own").models
     row = next(row for row in model.metrics if row.name == "trigger_f1")
     assert row.value is None

@@ -151,7 +151,7 @@ def gain_or_loss(comparison: Json | None, before: str, after: str, fingerprints:
             return f"{model['name']} is not what it was in the last comparison: {again}"
     keys = deciding_keys([old, new])
     shown = [f"{called(key.split(' · ')[0])} {points(new['against'][before][key], signed=True)}" for key in keys]
-    times = f"one message {_p50(new):.1f} instead of {_p50(old):.1f} ms"
+    times = f"one message {_said(_p50(new))} instead of {_said(_p50(old))} ms"
     return f"Against {before} (compared on {comparison['date'][:10]}): {', '.join([*shown, times])}"
 
 
@@ -190,4 +190,8 @@ def _latency_phrase(chosen: Json, other: Json) -> str:
         words = "at half the latency"
     else:
         words = f"at {ratio:.0%} of the latency" if ratio < 1 else f"at {ratio:.1f} × the latency"
-    return f"{words} ({ours:.1f} against {theirs:.1f} ms)"
+    return f"{words} ({_said(ours)} against {_said(theirs)} ms)"
+
+
+def _said(ms: float) -> str:
+    return f"{ms:.1f}" if ms >= 1 else f"{ms:.2f}"

@@ -174,7 +174,7 @@ class TestFeatures:
 
     def test_pairs_are_seen_from_both_sides(self) -> None:
         vectors = tiny.unit_rows(6, 8, 2, 0)
-        assert response_inputs(vectors[:3], vectors[3:]).shape == (3, 32)
+        assert response_inputs(vectors[:3], vectors[3:]).shape == (3, 16)
 
 
 class TestFiles:

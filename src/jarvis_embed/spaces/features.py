@@ -19,7 +19,7 @@ import numpy.typing as npt
 FEATURES_VERSION: Final = 1
 """Raise this when a text gives other features: heads that were trained on the old ones are refused."""
 
-BUCKETS: Final = 1 << 13
+BUCKETS: Final = 1 << 14
 
 _TOKEN: Final = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?|\d+|[?!.,…]+|\n|[^\w\s]")
 _STRETCHED: Final = re.compile(r"([^\W\d_])\1{2,}")

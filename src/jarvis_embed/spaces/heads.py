@@ -122,9 +122,9 @@ class Heads:
 
 
 def response_inputs(triggers: Vectors, responses: Vectors) -> Floats:
-    """What the response head sees of the two vectors, (n, 4·dim): both, where they agree, and how far they differ."""
-    scale = np.float32(np.sqrt(triggers.shape[1]))  # brings the products to the size of the vectors' own numbers
-    return np.hstack([responses, triggers, responses * triggers * scale, np.abs(responses - triggers)])
+    """What the response head sees of the two vectors, (n, 2·dim). Products and differences add nothing
+    (docs/classifiers.md)."""
+    return np.hstack([responses, triggers])
 
 
 def write_heads(folder: Path, heads: Heads) -> None:

@@ -24,6 +24,7 @@ from ..labels.scheme import LABELS, TASKS, Task
 from ..models.encoder import Encoder
 from ..spaces.features import BUCKETS, response_buckets, trigger_buckets
 from ..spaces.heads import Floats, Head, Heads, response_inputs
+from .prior import Prior, read_prior
 
 FEWEST: Final = 20
 """Labelled messages of a task below which nothing is learned."""
@@ -53,15 +54,19 @@ class Setting:
     balance: float
 
 
-SETTINGS: Final = tuple(Setting(*values) for values in product((1.0, 3.0), (1.5, 2.5), (0.5, 0.8)))
+SETTINGS: Final = tuple(Setting(*values) for values in product((1.0, 3.0), (1.5, 2.0), (0.8,)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Inputs:
-    """What a head learns from: ``dense`` (n, d), the facts of each text, label numbers, and conversations."""
+    """What a head learns from: ``dense`` (n, d), the facts of each text, label numbers, and conversations.
+
+    ``hints`` (n, c) is what the prior says from the facts alone; no columns where there is no prior.
+    """
 
     task: Task
     dense: Floats
+    hints: Floats
     facts: list[Numbers]
     truth: Numbers
     groups: list[str]
@@ -92,13 +97,14 @@ def train_heads(
     settings = SETTINGS if settings is None else settings
     for task in TASKS:
         check_examples(task, [example.label for example in examples if example.task == task])
+    prior = read_prior()
     vectors = _embedded(encoder, examples, lambda done, total: show("embed", done, total))
     steps = len(TASKS) * (len(settings) + 1)
     done = 0
     heads: dict[Task, Head] = {}
-    facts: dict[str, object] = {"seed": seed, "own": own}
+    facts: dict[str, object] = {"seed": seed, "own": own, "prior": prior is not None}
     for task in TASKS:
-        inputs = _inputs(task, [example for example in examples if example.task == task], vectors)
+        inputs = _inputs(task, [example for example in examples if example.task == task], vectors, prior)
         folds = _folds(inputs, seed)
         best: tuple[float, Setting, Doubles] | None = None
         for setting in settings:
@@ -110,7 +116,7 @@ def train_heads(
             show("train", done, steps)
         assert best is not None  # noqa: S101  there is at least one setting
         score, setting, logits = best
-        heads[task] = _finished(inputs, setting, logits)
+        heads[task] = _finished(inputs, setting, logits, prior)
         facts[task] = {
             "examples": len(inputs.truth),
             "conversations": len(set(inputs.groups)),
@@ -163,7 +169,7 @@ def _embedded(encoder: Encoder, examples: Iterable[Example], show: Callable[[int
     return dict(zip(texts, encoder.embed(texts, show), strict=True))
 
 
-def _inputs(task: Task, examples: Sequence[Example], vectors: dict[str, Floats]) -> _Inputs:
+def _inputs(task: Task, examples: Sequence[Example], vectors: dict[str, Floats], prior: Prior | None) -> _Inputs:
     ours = np.stack([vectors[example.text] for example in examples])
     if task == "trigger":
         dense, facts = ours, [trigger_buckets(example.text) for example in examples]
@@ -172,7 +178,8 @@ def _inputs(task: Task, examples: Sequence[Example], vectors: dict[str, Floats])
         facts = [response_buckets(example.trigger, example.text) for example in examples]
     truth = np.array([LABELS[task].index(example.label) for example in examples])
     groups = [example.group for example in examples]
-    return _Inputs(task, dense, facts, truth, groups, [example.text for example in examples])
+    hints = prior.logits(task, facts) if prior else np.empty((len(truth), 0), np.float32)
+    return _Inputs(task, dense, hints, facts, truth, groups, [example.text for example in examples])
 
 
 def _folds(inputs: _Inputs, seed: int) -> list[tuple[Numbers, Numbers]]:
@@ -195,11 +202,15 @@ def _held_out_logits(inputs: _Inputs, folds: Sequence[tuple[Numbers, Numbers]], 
     return logits
 
 
-def _finished(inputs: _Inputs, setting: Setting, held_out: Doubles) -> Head:
+def _finished(inputs: _Inputs, setting: Setting, held_out: Doubles, prior: Prior | None) -> Head:
     """The head fitted on everything, with what the held-out logits say about its confidence."""
     fitted = _fit(_matrix(inputs, setting), inputs.truth, setting)
     weights = fitted.coef_.T.copy()
-    width = inputs.dense.shape[1]
+    width, hinted = inputs.dense.shape[1], inputs.hints.shape[1]
+    table, bias = weights[width + hinted :] * setting.facts, fitted.intercept_
+    if prior:  # linear in the facts as the head itself is: the two become one table
+        through = weights[width : width + hinted]
+        table, bias = table + prior.tables[inputs.task] @ through, bias + prior.biases[inputs.task] @ through
     temperature, shift = _calibrated(held_out, inputs.truth)
     chances = _softmax(held_out / temperature + shift)
     guess = held_out.argmax(1)
@@ -207,8 +218,8 @@ def _finished(inputs: _Inputs, setting: Setting, held_out: Doubles) -> Head:
     return Head(
         labels=LABELS[inputs.task],
         dense=_halved(weights[:width]),
-        table=_halved(weights[width:] * setting.facts),
-        bias=np.asarray(fitted.intercept_, np.float32),
+        table=_halved(table),
+        bias=np.asarray(bias, np.float32),
         temperature=temperature,
         shift=shift.astype(np.float32),
         thresholds=_thresholds(sure, guess, inputs.truth, len(LABELS[inputs.task])),
@@ -229,7 +240,7 @@ def _matrix(inputs: _Inputs, setting: Setting) -> Any:
     columns = np.concatenate(inputs.facts)
     ends = np.cumsum([0, *(len(facts) for facts in inputs.facts)])
     table = sparse.csr_matrix((values, columns, ends), shape=(len(sizes), BUCKETS))
-    return sparse.hstack([sparse.csr_matrix(inputs.dense), table], format="csr")
+    return sparse.hstack([sparse.csr_matrix(inputs.dense), sparse.csr_matrix(inputs.hints), table], format="csr")
 
 
 def _fit(matrix: Any, truth: Numbers, setting: Setting) -> Any:

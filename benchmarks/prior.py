@@ -1,0 +1,215 @@
+"""Learn the prior of the classifier heads anew: fine-tune a BERT on the gold labels, let it label, fit the facts.
+
+    python benchmarks/prior.py [--base minilm-l6] [--epochs 5] [--minutes 5] [--home HOME]
+
+About a quarter of an hour on 2 cores. Needs torch, transformers, scikit-learn and chitchat-dataset. Only the training
+part of the corpus is read; one conversation in seven is held out, and says how good the teacher is. Afterwards the
+shipped heads are made again: python benchmarks/classifiers.py --ship --precision int8 fp32
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.model_selection import StratifiedGroupKFold
+from transformers import AutoModel, AutoTokenizer
+
+import jarvis_embed as je
+from jarvis_embed.conversations.pairs import pair_positions
+from jarvis_embed.conversations.turns import turns_of
+from jarvis_embed.home import home_folder
+from jarvis_embed.labels.gold import gold_examples, read_gold
+from jarvis_embed.labels.scheme import LABELS, TASKS
+from jarvis_embed.models.store import find_model
+from jarvis_embed.spaces.features import BUCKETS, FEATURES_VERSION, response_buckets, trigger_buckets
+from jarvis_embed.training import prior
+
+TOKENS = 88
+BATCH = 32
+RATES = (1.2e-4, 1e-3)
+"""Learning rates of the encoder and of the two layers on top of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPair:
+    conversation: str
+    trigger: str
+    response: str
+    truth: tuple[int, int]
+
+
+class Teacher(torch.nn.Module):
+    """Reads trigger and response as one text; labels each from the mean over its own tokens, seen beside the other."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.encoder = AutoModel.from_pretrained(folder)
+        width = self.encoder.config.hidden_size
+        self.tops = torch.nn.ModuleList(torch.nn.Linear(width, len(LABELS[task])) for task in TASKS)
+        self.dropout = torch.nn.Dropout(0.1)
+
+    def forward(self, pairs: list[tuple[str, str]]) -> list[torch.Tensor]:
+        first, second = ([text.replace("\n", " / ") for text in side] for side in zip(*pairs, strict=True))
+        tokens = self.tokenizer(
+            first, second, truncation="longest_first", max_length=TOKENS, padding=True, return_tensors="pt"
+        )
+        with torch.autocast("cpu", torch.bfloat16):
+            states = self.encoder(**tokens).last_hidden_state
+        there, later = tokens["attention_mask"].bool(), tokens["token_type_ids"].bool()
+        found = []
+        for top, mask in zip(self.tops, (there & ~later, there & later), strict=True):
+            weights = mask.unsqueeze(-1).float()
+            mean = (states.float() * weights).sum(1) / weights.sum(1).clamp(min=1)
+            found.append(top(self.dropout(mean)))
+        return found
+
+
+def labelled_pairs() -> list[LabelledPair]:
+    """The gold pairs of the training part, each with both labels."""
+    examples = gold_examples("train")
+    of_trigger = {(e.group, e.text): e.label for e in examples if e.task == "trigger"}
+    return [
+        LabelledPair(
+            e.group,
+            e.trigger,
+            e.text,
+            (LABELS["trigger"].index(of_trigger[e.group, e.trigger]), LABELS["response"].index(e.label)),
+        )
+        for e in examples
+        if e.task == "response"
+    ]
+
+
+def learn(teacher: Teacher, pairs: list[LabelledPair], epochs: int) -> set[str]:
+    """Fine-tune on six conversations of seven; print macro F1 on the others after each epoch; return their names."""
+    groups = [pair.conversation for pair in pairs]
+    truth = np.array([pair.truth for pair in pairs])
+    splitter = StratifiedGroupKFold(7, shuffle=True, random_state=1)
+    inside, outside = next(iter(splitter.split(truth, truth[:, 1], groups)))
+    weights = [
+        torch.tensor(
+            (len(inside) / len(LABELS[task]) / np.bincount(truth[inside, side], minlength=len(LABELS[task]))) ** 0.5,
+            dtype=torch.float32,
+        )
+        for side, task in enumerate(TASKS)
+    ]
+    optimiser = torch.optim.AdamW(
+        [{"params": teacher.encoder.parameters()}, {"params": teacher.tops.parameters()}], weight_decay=0.01
+    )
+    rng = np.random.default_rng(0)
+    steps, step, start = epochs * -(-len(inside) // BATCH), 0, time.perf_counter()
+    for epoch in range(epochs):
+        teacher.train()
+        for batch in like_lengths(rng.permutation(inside), pairs, rng):
+            slope = min(1, step / 40) * max(0.02, 1 - step / steps)
+            for group, rate in zip(optimiser.param_groups, RATES, strict=True):
+                group["lr"] = rate * slope
+            logits = teacher([(pairs[i].trigger, pairs[i].response) for i in batch])
+            loss = sum(
+                torch.nn.functional.cross_entropy(
+                    found, torch.tensor(truth[batch, side]), weight=weights[side], label_smoothing=0.05
+                )
+                for side, found in enumerate(logits)
+            )
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            step += 1
+        guess = [
+            chances.argmax(1) for chances in label(teacher, [(pairs[i].trigger, pairs[i].response) for i in outside])
+        ]
+        scores = [f1_score(truth[outside, side], guess[side], average="macro") for side in range(2)]
+        print(f"epoch {epoch + 1}: {scores[0]:.3f} {scores[1]:.3f}, {time.perf_counter() - start:.0f} s", flush=True)
+    return {groups[i] for i in outside}
+
+
+def like_lengths(order: np.ndarray, pairs: list[LabelledPair], rng: np.random.Generator) -> list[np.ndarray]:
+    """Batches of pairs of like length, which waste no padding, in random order."""
+    length = np.array([len(pair.trigger) + len(pair.response) for pair in pairs])
+    parts = [part[np.argsort(length[part], kind="stable")] for part in np.array_split(order, max(1, len(order) // 640))]
+    sorted_parts = np.concatenate(parts)
+    batches = [sorted_parts[start : start + BATCH] for start in range(0, len(order), BATCH)]
+    rng.shuffle(batches)
+    return batches
+
+
+def label(teacher: Teacher, pairs: list[tuple[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+    """The probability of each label of both tasks, (n, 5) and (n, 10)."""
+    teacher.eval()
+    found = tuple(np.zeros((len(pairs), len(LABELS[task])), np.float32) for task in TASKS)
+    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
+    with torch.no_grad():
+        for start in range(0, len(order), 64):
+            rows = order[start : start + 64]
+            for chances, logits in zip(found, teacher([pairs[i] for i in rows]), strict=True):
+                chances[rows] = torch.softmax(logits, 1).numpy()
+    return found[0], found[1]
+
+
+def unlabelled(held_out: set[str]) -> list[tuple[str, str]]:
+    """The other pairs of the training part, whole conversations in random order; none of a gold label's."""
+    gold = {(one.conversation, one.turn) for one in read_gold() if one.task == "trigger"}
+    conversations = [
+        one for one in je.sources.open("chitchat", split="train").conversations() if one.key not in held_out
+    ]
+    random.Random(0).shuffle(conversations)
+    pairs = []
+    for conversation in conversations:
+        turns = list(turns_of(conversation.messages))
+        for position in pair_positions(turns):
+            trigger, response = turns[position].text, turns[position + 1].text
+            if (conversation.key, position) not in gold and max(len(trigger), len(response)) <= 300:
+                pairs.append((trigger, response))
+    return pairs
+
+
+def fitted(facts: list[np.ndarray], chances: np.ndarray) -> Any:
+    """Logistic regression over facts on the teacher's labels, each counted as surely as the teacher is."""
+    sizes = np.array([len(found) for found in facts])
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    values = np.repeat(1 / np.sqrt(sizes), sizes)
+    matrix = sparse.csr_matrix((values, np.concatenate(facts), ends), shape=(len(facts), BUCKETS))
+    return LogisticRegression(C=10, max_iter=100, tol=1e-3).fit(matrix, chances.argmax(1), sample_weight=chances.max(1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--base", default="minilm-l6")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=5, help="how long the teacher labels")
+    parser.add_argument("--home")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    teacher = Teacher(str(find_model(arguments.base, home_folder(arguments.home)).weights_path.parent))
+    pairs = unlabelled(learn(teacher, labelled_pairs(), arguments.epochs))
+    start, done, blocks = time.perf_counter(), 0, []
+    while done < len(pairs) and time.perf_counter() - start < 60 * arguments.minutes:
+        blocks.append(label(teacher, pairs[done : done + 4096]))
+        done += 4096
+    pairs = pairs[:done]
+    print(f"{len(pairs):,} pairs labelled", flush=True)
+    tensors = {}
+    for side, task in enumerate(TASKS):
+        facts = [trigger_buckets(t) if task == "trigger" else response_buckets(t, r) for t, r in pairs]
+        found = fitted(facts, np.concatenate([block[side] for block in blocks]))
+        tensors[f"{task}.table"] = found.coef_.T.astype(np.float16)
+        tensors[f"{task}.bias"] = found.intercept_.astype(np.float32)
+    path = Path(prior.__file__).with_name("prior.safetensors")
+    save_file(tensors, path, metadata={"features": str(FEATURES_VERSION)})
+    print(f"written: {path.name}, {path.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,6 @@ import apple
 from jarvis_embed.library import Library
 from jarvis_embed.sources import chat_db, chat_marks
 from jarvis_embed.sources.chat_db import ChatDbSource
-from jarvis_embed.sources.chat_marks import Marks, rows_of
 
 TEXTS = ("hey", "lunch?", "ok", "see you at 8", "😂")
 

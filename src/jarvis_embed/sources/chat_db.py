@@ -163,8 +163,7 @@ class _Snapshot:
                     chosen.add(message for (message,) in joined if message is not None)
         chosen.add_threads(self._hanging)
         homes = self._homes(chosen)
-        touched = {chat.key for chat in homes.values()} & self._marks.quoting.keys() - whole
-        if touched:
+        if touched := self._quoting_among(chosen) - whole:
             return [], [], touched
         signals = [row for row, target in self._hanging.tapbacks.items() if target in chosen and row not in chosen]
         homes |= self._homes_of(signals)
@@ -194,6 +193,15 @@ class _Snapshot:
         statement = "SELECT message_id, min(chat_id) FROM chat_message_join WHERE message_id BETWEEN ? AND ? GROUP BY 1"
         found = (self._db.execute(statement, (rows.start, rows.stop - 1)) for rows in chosen.ranges())
         return self._known_homes(chain.from_iterable(found))
+
+    def _quoting_among(self, chosen: _Chosen) -> set[str]:
+        """Conversations in which texts quote, and to which one of these rows is joined, if only besides another."""
+        if not self._marks.quoting:
+            return set()
+        statement = "SELECT DISTINCT chat_id FROM chat_message_join WHERE message_id BETWEEN ? AND ?"
+        found = (self._db.execute(statement, (rows.start, rows.stop - 1)) for rows in chosen.ranges())
+        chats = {self.people.chat_of[chat].key for (chat,) in chain.from_iterable(found) if chat in self.people.chat_of}
+        return chats & self._marks.quoting.keys()
 
     def _homes_of(self, rows: Sequence[int]) -> dict[int, Chat]:
         statement = "SELECT message_id, min(chat_id) FROM chat_message_join WHERE message_id IN ({}) GROUP BY 1"

@@ -45,8 +45,8 @@ class Life:
     def step(self) -> None:
         some = self.choose.choice
         what = some(
-            "say say say say body reply reply tapback tapback back edit unsend delete recently late quote quote unquote "
-            "twice pause system rename join person chat photo".split()
+            "say say say say body reply reply tapback tapback back edit unsend delete recently late quote quote "
+            "unquote twice pause system rename join person chat photo".split()
         )
         chat = some(list(self.chats))
         who = some((None, *self.chats[chat]))

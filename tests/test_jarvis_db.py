@@ -18,8 +18,9 @@ CONTACTS = (
     "phone_or_email TEXT, handles_json TEXT, relationship TEXT, style_notes TEXT, created_at TIMESTAMP)"
 )
 OLD_PAIRS = (
-    "CREATE TABLE pairs (id INTEGER PRIMARY KEY, contact_id INTEGER REFERENCES contacts(id), trigger_text TEXT NOT NULL, "
-    "response_text TEXT NOT NULL, trigger_timestamp TIMESTAMP, response_timestamp TIMESTAMP, chat_id TEXT, "
+    "CREATE TABLE pairs (id INTEGER PRIMARY KEY, contact_id INTEGER REFERENCES contacts(id), "
+    "trigger_text TEXT NOT NULL, response_text TEXT NOT NULL, trigger_timestamp TIMESTAMP, "
+    "response_timestamp TIMESTAMP, chat_id TEXT, "
     "trigger_msg_id INTEGER, response_msg_id INTEGER, quality_score REAL DEFAULT 1.0, flags_json TEXT"
 )
 PAIRS = OLD_PAIRS + (

@@ -146,15 +146,15 @@ def _read_hanging(db: sqlite3.Connection, known: frozenset[str], blocks: default
     hanging = Hanging()
     for found, column, target in (
         (hanging.tapbacks, "associated_message_guid", TARGET_SQL),
-        (hanging.replies, "thread_originator_guid", "a.thread_originator_guid"),
+        (hanging.replies, "thread_originator_guid", "h.thread_originator_guid"),
     ):
         if column not in known:
             continue
         for row, target_row, chat, mark in db.execute(
-            f"SELECT a.ROWID, t.ROWID, min(j.chat_id), {_mix(known, 'a')} "  # noqa: S608
-            f"FROM message a LEFT JOIN message t ON t.guid = {target} "
-            "LEFT JOIN chat_message_join j ON j.message_id = a.ROWID "
-            f"WHERE a.{column} IS NOT NULL GROUP BY a.ROWID"
+            f"SELECT h.ROWID, t.ROWID, min(j.chat_id), {_mix(known, 'h')} "  # noqa: S608
+            f"FROM message h LEFT JOIN message t ON t.guid = {target} "
+            "LEFT JOIN chat_message_join j ON j.message_id = h.ROWID "
+            f"WHERE h.{column} IS NOT NULL GROUP BY h.ROWID"
         ):
             found[row] = target_row or 0
             blocks[block_of(row)] += _mixed(row, target_row or 0)

@@ -83,12 +83,12 @@ def target_of(reference: str) -> tuple[str, str]:
 
 
 TARGET_SQL: Final = (
-    "CASE WHEN a.associated_message_guid LIKE 'p:%/%' "
-    "THEN substr(a.associated_message_guid, instr(a.associated_message_guid, '/') + 1) "
-    "WHEN a.associated_message_guid LIKE 'bp:%' THEN substr(a.associated_message_guid, 4) "
-    "ELSE a.associated_message_guid END"
+    "CASE WHEN h.associated_message_guid LIKE 'p:%/%' "
+    "THEN substr(h.associated_message_guid, instr(h.associated_message_guid, '/') + 1) "
+    "WHEN h.associated_message_guid LIKE 'bp:%' THEN substr(h.associated_message_guid, 4) "
+    "ELSE h.associated_message_guid END"
 )
-"""The guid of ``target_of`` in SQL, of a row ``a``."""
+"""The guid of ``target_of`` in SQL, of a row ``h``."""
 
 
 def quoted(text: str) -> tuple[str, str, bool] | None:

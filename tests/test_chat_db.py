@@ -15,6 +15,7 @@ import apple
 import jarvis_embed as je
 from apple import ChatDb, Generation, body, nanoseconds
 from jarvis_embed.errors import (
+    DiskFull,
     SourceDamaged,
     SourceError,
     SourceForeign,
@@ -519,6 +520,14 @@ class TestWhatIsInTheWay:
                 library.ingest(ChatDbSource(made.path))
             assert "message 1" not in str(caught.value)
             assert library.counts() == before
+
+    def test_a_full_disk_is_not_blamed_on_the_source(self, made: ChatDb, chat: int, home: Path) -> None:
+        for _ in range(300):
+            made.say(chat, "a long message " * 50)
+        with je.Library.open(home) as library:
+            library._db.execute("PRAGMA max_page_count = 30")  # SQLite reports a full disk beyond it
+            with pytest.raises(DiskFull, match="library.db"):
+                library.ingest(ChatDbSource(made.path))
 
     def test_options_that_mean_nothing_are_refused(self, made: ChatDb) -> None:
         with pytest.raises(SourceError, match="--me means nothing"):

@@ -171,7 +171,7 @@ class Library:
         made: set[int] = set()
         with locked(self.path.with_suffix(".lock"), "the library"), _reported(self.path), self._transaction():
             origin = self._source_id(source)
-            with _changes(source, self._state(origin)) as changes:
+            with _changes(source, self._state(origin)) as changes, _reported(self.path):
                 take = self._take_over if changes.rows is None else self._take_changes
                 take(origin, changes, source, tally, gone, made, progress)
                 state = changes.state()

@@ -20,7 +20,9 @@ from .output import HomeOption, JsonOption, count, out, print_json, progress_bar
 
 
 def ingest(
-    source: Annotated[str, typer.Argument(help="A .jsonl file of messages, or the name chitchat (the demo corpus).")],
+    source: Annotated[
+        str, typer.Argument(help="A chat.db, jarvis.db or .jsonl file, or the name chitchat (the demo corpus).")
+    ],
     kind: Annotated[str | None, typer.Option("--as", help="Kind of the source, if its name does not tell.")] = None,
     me: Annotated[str | None, typer.Option(help="Sender who is the owner: only their replies count then.")] = None,
     split: Annotated[
@@ -43,6 +45,9 @@ def ingest(
         f"in {time.perf_counter() - start:.1f} s: "
         f"{report.new:,} new, {report.changed:,} changed, {report.removed:,} removed"
     )
+    if len(report.text_from) > 1:
+        told = ", ".join(f"{number:,} from {where}" for where, number in sorted(report.text_from.items()))
+        out.print(f"  their text: {told}")
     for cause, number in sorted(report.unreadable.items()):
         out.print(f"  left out: {number:,} ({cause})")
     out.print(f"The library holds {count(counts.messages, 'message')} and {count(counts.pairs, 'pair')}.")

@@ -19,7 +19,7 @@ from .base import Changes, Unreadable
 from .chat_marks import Hanging, Marks, block_of, read_marks, rows_of
 from .chat_people import Chat, People, read_people
 from .chat_rows import COLUMNS, Reading
-from .database import columns_of, opened, require
+from .database import columns_of, explained, opened, require
 
 TABLES: Final = {
     "message": ("guid", "text", "handle_id", "date", "is_from_me"),
@@ -78,10 +78,15 @@ class ChatDbSource:
             before = Marks.unpacked(since) if since else None
             parts = None if before is None else snapshot.changed(before)
             if parts is None:
-                yield Changes(snapshot.all(), None, snapshot.state)
+                yield Changes(self._explaining(snapshot.all()), None, snapshot.state)
             else:
                 self._conversations = len(parts[0])
                 yield Changes(iter(parts[0]), parts[1], snapshot.state)
+
+    def _explaining(self, conversations: Iterator[Conversation]) -> Iterator[Conversation]:
+        """The same, with errors of this file told from those of whoever reads it."""
+        with explained(self._path):
+            yield from conversations
 
 
 class _Snapshot:

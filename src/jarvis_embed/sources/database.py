@@ -82,7 +82,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     if not header.startswith(_MAGIC):
         raise SourceDamaged(f"{path} is not a database", "Give the file that the program itself uses")
     with (
-        _reported(path),
+        explained(path),
         _address(path.resolve(), header) as address,
         closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)) as db,
     ):
@@ -95,12 +95,12 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _header(path: Path) -> bytes:
     try:
-        if path.is_dir():
-            raise SourceMissing(f"{path} is a folder, not a database", "Give the file in it")
+        if path.exists() and not path.is_file():
+            raise SourceMissing(f"{path} is no file", "Give the file of the database itself")
         with path.open("rb") as file:
             return file.read(100)
     except OSError as error:
-        raise _explained(path, error) from error
+        raise _error_of(path, error) from error
 
 
 @contextmanager
@@ -134,12 +134,16 @@ def _place(file: Path, beside: Path) -> None:
 
 
 @contextmanager
-def _reported(path: Path) -> Iterator[None]:
-    """Turn errors of the system and of SQLite into ours. None of them quotes a row."""
+def explained(path: Path) -> Iterator[None]:
+    """Turn errors of the system and of SQLite at ``path`` into ours. None of them quotes a row.
+
+    Raises:
+        SourceMissing, SourceNotPermitted, SourceLocked, SourceDamaged: as they say.
+    """
     try:
         yield
     except OSError as error:
-        raise _explained(path, error) from error
+        raise _error_of(path, error) from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorname", "") or ""
         if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
@@ -151,7 +155,7 @@ def _reported(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _explained(path: Path, error: OSError) -> SourceError:
+def _error_of(path: Path, error: OSError) -> SourceError:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return SourceMissing(f"there is no file {path}", "Check the path")
     if error.errno == errno.ELOOP:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import apple
 from jarvis_embed.library import Library
 from jarvis_embed.sources import chat_db, chat_marks
 from jarvis_embed.sources.chat_db import ChatDbSource
+from jarvis_embed.sources.chat_marks import Marks
 
 TEXTS = ("hey", "lunch?", "ok", "see you at 8", "😂")
 
@@ -45,10 +47,10 @@ class Life:
     def step(self) -> None:
         some = self.choose.choice
         what = some(
-            "say say say say body reply reply tapback tapback back edit unsend delete recently late quote quote "
-            "unquote twice pause system rename join person chat photo".split()
+            "say say say say say say body body reply reply reply reply tapback tapback back edit unsend delete delete "
+            "recently late late quote unquote twice pause pause system rename join person chat photo".split()
         )
-        chat = some(list(self.chats))
+        chat = some([1, 1, 1, 4, *self.chats])
         who = some((None, *self.chats[chat]))
         known = [(c, row) for c, row in self.rows if c == chat]
         if what in ("say", "body", "late", "photo") or not known:
@@ -60,7 +62,7 @@ class Life:
         elif what in ("rename", "join", "person", "chat", "pause", "system"):
             self.around(what, chat, who)
         else:
-            self.changed(what, chat, who, some(known)[1])
+            self.changed(what, chat, who, some(known[-8:] if what in ("reply", "tapback", "back") else known)[1])
 
     def said(self, what: str, chat: int, who: int | None) -> None:
         text = self.choose.choice(TEXTS)
@@ -127,7 +129,7 @@ def content(library: Library) -> list[object]:
 
 
 @pytest.mark.usefixtures("_small_blocks")
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 1 << 30), steps=st.lists(st.integers(0, 12), min_size=1, max_size=5))
 def test_any_steps_end_where_one_step_would(
     tmp_path_factory: pytest.TempPathFactory, seed: int, steps: list[int]
@@ -136,7 +138,7 @@ def test_any_steps_end_where_one_step_would(
     life = Life(folder / "chat.db", seed)
     source = ChatDbSource(folder / "chat.db")
     with Library.open(folder / "stepwise") as stepwise:
-        for number, step in enumerate([10, *steps]):
+        for number, step in enumerate([40, *steps]):
             for _ in range(step):
                 life.step()
             stepwise.ingest(source)
@@ -145,3 +147,104 @@ def test_any_steps_end_where_one_step_would(
                 assert content(stepwise) == content(at_once)
     life.made.close()
     shutil.rmtree(folder)
+
+
+class TestOnlyWhatChanged:
+    """A long history, of which only a little is read again."""
+
+    @pytest.fixture
+    def made(self, tmp_path: Path) -> Iterator[apple.ChatDb]:
+        made = apple.ChatDb(tmp_path / "chat.db")
+        made.db.execute("BEGIN")
+        anna, ben = made.handle("+1555"), made.handle("ben@x.org")
+        self.chat = made.chat("+1555", anna)
+        made.chat("ben@x.org", ben)
+        for number in range(3000):
+            made.say(1 + number // 5 % 2, f"message number {number}", (None, 1 + number // 5 % 2)[number % 2])
+        made.db.execute("COMMIT")
+        yield made
+        made.close()
+
+    @pytest.fixture
+    def library(self, made: apple.ChatDb, home: Path) -> Iterator[Library]:
+        with Library.open(home) as library:
+            assert library.ingest(ChatDbSource(made.path)).read == 3000
+            yield library
+
+    def test_nothing_new_reads_nothing(self, made: apple.ChatDb, library: Library) -> None:
+        revision = library.revision
+        report = library.ingest(ChatDbSource(made.path))
+        assert (report.read, report.new, report.changed, report.removed) == (0, 0, 0, 0)
+        assert library.revision == revision
+
+    def test_a_new_message_reads_its_block(self, made: apple.ChatDb, library: Library) -> None:
+        revision = library.revision
+        made.say(1, "lunch?", 1)
+        made.say(1, "sure")
+        report = library.ingest(ChatDbSource(made.path))
+        assert (report.new, report.changed, report.removed) == (2, 0, 0)
+        assert report.read <= 256
+        assert library.revision == revision + 1
+        assert any((pair.trigger, pair.response) == ("lunch?", "sure") for pair in library.pairs())
+
+    @pytest.mark.parametrize("change", ["edit", "unsend", "delete", "recently_delete"])
+    def test_what_is_gone_from_the_source_is_gone_from_every_file(
+        self, made: apple.ChatDb, library: Library, change: str
+    ) -> None:
+        def held() -> bool:
+            return any(b"message number 1234" in path.read_bytes() for path in library.path.parent.iterdir())
+
+        assert held()
+        arguments = {"edit": (1235, "else"), "recently_delete": (1, 1235)}.get(change, (1235,))
+        getattr(made, change)(*arguments)
+        report = library.ingest(ChatDbSource(made.path))
+        assert report.changed + report.removed == 1
+        assert report.read <= 256
+        library.close()
+        assert not held()
+
+    def test_a_tapback_on_an_old_message_reads_that_one_too(self, made: apple.ChatDb, library: Library) -> None:
+        made.tapback(1, 2, 2000, 1)
+        assert library.ingest(ChatDbSource(made.path)).changed == 1
+        message = next(m for c in library.conversations() for m in c.messages if m.row == 2)
+        assert [tapback.kind for tapback in message.tapbacks] == ["loved"]
+
+    def test_a_database_with_new_row_numbers_is_the_same_history(self, made: apple.ChatDb, library: Library) -> None:
+        before, revision = {pair.id for pair in library.pairs()}, library.revision
+        made.db.execute("UPDATE message SET ROWID = ROWID + 100000")
+        made.db.execute("UPDATE chat_message_join SET message_id = message_id + 100000")
+        report = library.ingest(ChatDbSource(made.path))
+        assert (report.new, report.changed, report.removed) == (0, 0, 0)
+        assert ({pair.id for pair in library.pairs()}, library.revision) == (before, revision)
+
+    def test_a_state_of_no_use_reads_everything(self, made: apple.ChatDb, library: Library) -> None:
+        library._db.execute("UPDATE source SET state = x'00'")
+        report = library.ingest(ChatDbSource(made.path))
+        assert (report.read, report.new) == (3000, 0)
+        assert Marks.unpacked(b"") is None
+
+    def test_two_databases_with_the_same_rows_stay_apart(
+        self, made: apple.ChatDb, library: Library, tmp_path: Path
+    ) -> None:
+        other = apple.ChatDb(tmp_path / "other.db")
+        other.say(other.chat("+1555", other.handle("+1555")), "in the other", 1)
+        library.ingest(ChatDbSource(other.path))
+        made.say(1, "new")
+        other.delete(1)
+        library.ingest(ChatDbSource(made.path))
+        assert library.counts().messages == 3002
+        assert library.ingest(ChatDbSource(other.path)).removed == 1
+        assert library.counts().messages == 3001
+        other.close()
+
+    def test_a_reading_that_breaks_off_changes_nothing(
+        self, made: apple.ChatDb, library: Library, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made.say(1, "new")
+        before = library.counts()
+        with monkeypatch.context() as patch:
+            patch.setattr(Marks, "packed", lambda _: 1 // 0)
+            with pytest.raises(ZeroDivisionError):
+                library.ingest(ChatDbSource(made.path))
+        assert library.counts() == before
+        assert library.ingest(ChatDbSource(made.path)).new == 1

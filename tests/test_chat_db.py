@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import threading
 from collections import Counter
@@ -520,6 +521,33 @@ class TestWhatIsInTheWay:
                 library.ingest(ChatDbSource(made.path))
             assert "message 1" not in str(caught.value)
             assert library.counts() == before
+
+    def test_no_flipped_bytes_raise_anything_else(self, made: ChatDb, chat: int, anna: int) -> None:
+        for number in range(60):
+            row = made.say(chat, None if number % 2 else f"text {number}", anna, attributedBody=body("long text " * 5))
+            if number % 5 == 0:
+                made.tapback(chat, row, 2000, anna)
+                made.reply(chat, "yes", row)
+        with ChatDbSource(made.path).changes(None) as changes:
+            whole = len([m for c in changes.conversations for m in c.messages])
+            state = changes.state()
+        made.close()
+        good = made.path.read_bytes()
+        choose = random.Random(0)
+        ends: Counter[str] = Counter()
+        for _ in range(500):
+            bad = bytearray(good)
+            for _ in range(choose.choice((1, 3, 10, 50, 300))):
+                bad[choose.randrange(100, len(bad))] = choose.randrange(256)
+            made.path.write_bytes(bad)
+            try:
+                with ChatDbSource(made.path).changes(choose.choice((None, state))) as changes:
+                    assert len([m for c in changes.conversations for m in c.messages]) <= whole
+                ends["read"] += 1
+            except SourceError as error:
+                assert "text" not in str(error).replace("lacks text", "")
+                ends["refused"] += 1
+        assert min(ends["read"], ends["refused"]) > 50
 
     def test_a_full_disk_is_not_blamed_on_the_source(self, made: ChatDb, chat: int, home: Path) -> None:
         for _ in range(300):

@@ -144,15 +144,19 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise _error_of(path, error) from error
+    except UnicodeDecodeError as error:  # what SQLite says of a damaged schema quotes its bytes
+        raise _damaged(path, "its schema") from error
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorname", "") or ""
+        code = getattr(error, "sqlite_errorname", "") or type(error).__name__
         if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
             raise SourceLocked(f"{path} is locked by another program", "Wait until it is done, or close it") from error
         if code.startswith(("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_READONLY")):
             raise _not_permitted(path) from error
-        raise SourceDamaged(
-            f"{path} is damaged ({code or type(error).__name__})", "Restore it from a backup, or try a copy of it"
-        ) from error
+        raise _damaged(path, code) from error
+
+
+def _damaged(path: Path, where: str) -> SourceDamaged:
+    return SourceDamaged(f"{path} is damaged ({where})", "Restore it from a backup, or try a copy of it")
 
 
 def _error_of(path: Path, error: OSError) -> SourceError:

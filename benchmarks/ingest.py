@@ -1,10 +1,11 @@
 """Time the ingest of a Messages database of 400,000 messages: from empty, and again with 100 new ones.
 
-    python benchmarks/ingest.py [--messages 400000] [--json]
+    python benchmarks/ingest.py [--messages 400000] [--conversations 250] [--json]
 
-The database is made in Apple's schema of macOS 15 from the training part of chitchat, in a temporary folder: 250
+The database is made in Apple's schema of macOS 15 from the training part of chitchat, in a temporary folder:
 conversations of very different length, with replies and tapbacks. Once the text is in the column ``text``, once every
-text is in an ``attributedBody``. Each ingest runs in a process of its own, whose peak memory is reported.
+text is in an ``attributedBody``. Each ingest runs in a process of its own, whose peak memory is reported. (The database
+is written in another one: a process inherits the peak of the one that started it.)
 """
 
 from __future__ import annotations
@@ -24,21 +25,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import apple
 import jarvis_embed as je
 
-CONVERSATIONS = 250
 TAPBACKS, REPLIES = 0.05, 0.02
 
 
-def write_database(path: Path, number: int, bodies: bool) -> None:
+def write_database(path: Path, number: int, conversations: int, bodies: bool) -> None:
     """Fill a new database with ``number`` messages."""
     choose = random.Random(0)
     texts = [m.text for c in je.sources.open("chitchat").conversations() for m in c.messages]
     made = apple.ChatDb(path)
     made.db.execute("BEGIN")
     chats = []
-    for person in range(CONVERSATIONS):
+    for person in range(conversations):
         handle = made.handle(f"+1555{person:07}")
         chats.append((made.chat(f"+1555{person:07}", handle), handle))
-    weights = [1 / (rank + 3) for rank in range(CONVERSATIONS)]
+    weights = [1 / (rank + 3) for rank in range(conversations)]
     made.clock -= 60_000 * number
     rows = []
     row = 0
@@ -124,19 +124,29 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--messages", type=int, default=400_000)
     arguments.add_argument("--json", action="store_true")
+    arguments.add_argument("--conversations", type=int, default=250)
+    arguments.add_argument("--write", nargs=2, metavar=("DATABASE", "BODIES"), help=argparse.SUPPRESS)
+    arguments.add_argument("--add", metavar="DATABASE", help=argparse.SUPPRESS)
     arguments.add_argument("--ingest", nargs=2, metavar=("DATABASE", "HOME"), help=argparse.SUPPRESS)
     given = arguments.parse_args()
     if given.ingest:
         print(json.dumps(ingest(Path(given.ingest[0]), Path(given.ingest[1]))))
         return
+    if given.write:
+        write_database(Path(given.write[0]), given.messages, given.conversations, given.write[1] == "attributedBody")
+        return
+    if given.add:
+        add_messages(Path(given.add), 100)
+        return
     results = {}
-    for name, bodies in (("text", False), ("attributedBody", True)):
+    sizes = ["--messages", str(given.messages), "--conversations", str(given.conversations)]
+    for name in ("text", "attributedBody"):
         with tempfile.TemporaryDirectory() as folder:
             path, home = Path(folder) / "chat.db", Path(folder) / "home"
-            write_database(path, given.messages, bodies)
+            subprocess.run([sys.executable, __file__, "--write", str(path), name, *sizes], check=True)
             for step in ("from empty", "nothing new", "100 new"):
                 if step == "100 new":
-                    add_messages(path, 100)
+                    subprocess.run([sys.executable, __file__, "--add", str(path)], check=True)
                 command = [sys.executable, __file__, "--ingest", str(path), str(home)]
                 told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                 results[f"{name}, {step}"] = result = json.loads(told)

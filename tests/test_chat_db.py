@@ -488,6 +488,19 @@ class TestWhatIsInTheWay:
             ChatDbSource(made.path)
         made.db.execute("ROLLBACK")
 
+    def test_left_in_the_middle_of_a_change(self, made: ChatDb, chat: int, tmp_path: Path) -> None:
+        made.db.execute("PRAGMA journal_mode = DELETE")
+        made.db.execute("PRAGMA cache_size = 1")
+        made.db.execute("BEGIN")
+        for _ in range(100):
+            made.say(chat, "x" * 1000)
+        (tmp_path / "copy").mkdir()
+        for name in ("chat.db", "chat.db-journal"):
+            (tmp_path / "copy" / name).write_bytes((tmp_path / name).read_bytes())
+        made.db.execute("ROLLBACK")
+        with pytest.raises(SourceLocked, match="in the middle of a change"):
+            ChatDbSource(tmp_path / "copy" / "chat.db")
+
     def test_a_text_file_that_is_called_so(self, tmp_path: Path) -> None:
         (tmp_path / "chat.db").write_text("my secret diary\n")
         with pytest.raises(SourceDamaged, match="is not a database") as caught:

@@ -24,7 +24,7 @@ from .conversations.turns import turns_of
 from .errors import DiskFull, HomeLocked, HomeNotWritable, LibraryError
 from .forgetting import SALT_BYTES, Rules, Wish, drop_wish, read_rules, store_conversation, store_wish
 from .home import FILE_MODE, embeddings_folder, home_folder, locked, make_private_folder, reported
-from .messages import CONTEXT_TURNS, Conversation, Pair
+from .messages import CONTEXT_TURNS, Conversation, Message, Pair
 from .records import (
     MESSAGE,
     TEXT,
@@ -376,8 +376,10 @@ class Library:
                 now = self._insert_conversation(origin, conversation, digest, made)
                 tally["new"] += len(now.keys() - old.keys())
                 tally["removed"] += len(old.keys() - now.keys())
-                tally["changed"] += sum(now[key] != old[key] for key in now.keys() & old.keys())
-                tally["lost texts"] += sum(key not in now or now[key][TEXT] != old[key][TEXT] for key in old)
+                tally["changed"] += sum(stored(now[key]) != old[key] for key in now.keys() & old.keys())
+                tally["lost texts"] += sum(
+                    key not in now or stored(now[key])[TEXT] != columns[TEXT] for key, columns in old.items()
+                )
             if progress:
                 progress(tally["conversations"], len(source))
         for row, _ in known.values():
@@ -451,7 +453,7 @@ class Library:
 
     def _insert_conversation(
         self, origin: int, conversation: Conversation, digest: bytes, made: set[int]
-    ) -> dict[str, StoredMessage]:
+    ) -> dict[str, Message]:
         """Write a conversation with its turns and pairs; return its messages and add its pairs to ``made``."""
         key = well_formed(conversation.key)
         row = insert(
@@ -459,25 +461,29 @@ class Library:
             "conversation (source_id, key, digest, people, is_group, name)",
             (origin, key, digest, *about(conversation)),
         )
-        places = {message.key: position_of(message, i) for i, message in enumerate(conversation.messages)}
-        messages = {well_formed(message.key): (message, stored(message)) for message in conversation.messages}
+        indexes = {message.key: i for i, message in enumerate(conversation.messages) if message.row is None}
+        messages = {well_formed(message.key): message for message in conversation.messages}
+
+        def place(message: Message) -> int:
+            return position_of(message, indexes.get(message.key, 0))
+
         self._db.executemany(
             f"INSERT INTO message (conversation_id, position, row, {MESSAGE}) VALUES ({marks(12)})",  # noqa: S608
-            ((row, places[m.key], m.row, key, *columns) for key, (m, columns) in messages.items()),
+            ((row, place(message), message.row, key, *stored(message)) for key, message in messages.items()),
         )
         turns = list(turns_of(conversation.messages))
         rows = [
             insert(
                 self._db,
                 f"turn (conversation_id, position, {TURN})",
-                (row, places[turn.message_keys[0]], *stored_turn(turn)),
+                (row, place(messages[well_formed(turn.message_keys[0])]), *stored_turn(turn)),
             )
             for turn in turns
         ]
         pairs = [(pair_id(origin, key, turns[t], turns[r]), rows[t], rows[r]) for t, r in pair_positions(turns)]
         self._db.executemany("INSERT INTO pair (id, trigger_id, response_id) VALUES (?, ?, ?)", pairs)
         made.update(identity for identity, _, _ in pairs)
-        return {key: columns for key, (_, columns) in messages.items()}
+        return messages
 
     def _pair(self, row: Sequence[Any]) -> Pair:
         *pair, holdout, conversation, position = row

@@ -265,10 +265,10 @@ class _Chosen(Collection[int]):
         self._single |= {row for row in rows if block_of(row) not in self._blocks}
 
     def add_threads(self, hanging: Hanging) -> None:
-        """Add every reply to a row that was chosen, and what a chosen reply replies to."""
-        for _ in range(2):  # from a reply to what it hangs on, and from there to the other replies
-            found = [pair for pair in hanging.replies.items() if pair[0] in self or pair[1] in self]
-            self.add(row for row in chain.from_iterable(found) if row)
+        """Add every reply to a row that was chosen, and what a chosen reply replies to, until nothing comes of it."""
+        links = [(row, target) for row, target in hanging.replies.items() if target]
+        while half := [link for link in links if (link[0] in self) != (link[1] in self)]:
+            self.add(chain.from_iterable(half))
 
     def ranges(self) -> list[range]:
         """In order, and as few as there can be."""

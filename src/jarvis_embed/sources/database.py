@@ -150,6 +150,11 @@ def explained(path: Path) -> Iterator[None]:
         code = getattr(error, "sqlite_errorname", "") or type(error).__name__
         if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
             raise SourceLocked(f"{path} is locked by another program", "Wait until it is done, or close it") from error
+        if code.startswith("SQLITE_READONLY_ROLLBACK"):  # to undo it is to write
+            raise SourceLocked(
+                f"{path} was left in the middle of a change",
+                "Start the program that it belongs to once, then try again",
+            ) from error
         if code.startswith(("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_READONLY")):
             raise _not_permitted(path) from error
         raise _damaged(path, code) from error

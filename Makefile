@@ -36,7 +36,7 @@ $(VENV)/demo.done: pyproject.toml | $(BIN)/python
 
 $(VENV)/test.done: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing the test tools into $(VENV) (once)"
-	$(PIP) install --constraint constraints.txt --editable '.[demo,train,dev]'
+	$(PIP) install --constraint constraints.txt --editable '.[demo,report,train,dev]'
 	@touch $@ $(VENV)/demo.done
 
 clean: ## remove the virtual environment and caches

@@ -20,6 +20,7 @@ from pathlib import Path
 from jarvis_embed.sources import open_source
 
 STEPS = {
+    "compile": "je.load_encoder(home=home)",
     "encoder": "je.load_encoder(home=home).embed(['hey'])",
     "ingest": "je.Library.open(home).ingest(je.sources.open(file))",
     "build": "print(je.build(je.load_encoder(home=home), home).texts)",
@@ -68,7 +69,7 @@ def main() -> None:
                 text=True,
             )
             peak = float(done.stdout.split()[-1])
-            base = base or peak
+            base = peak if step == "encoder" else base or peak
             seconds = time.perf_counter() - start
             print(
                 f"{step:8} {seconds:7.1f} s  peak {peak:6.0f} MB  above the encoder {peak - base:6.0f} MB", flush=True

@@ -11,8 +11,12 @@ import pytest
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import labelled
 import tiny
+from jarvis_embed.evaluation import exam
+from jarvis_embed.evaluation.classifiers import Gold
 from jarvis_embed.models.encoder import Encoder, load_encoder
+from jarvis_embed.training import heads
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Data and weights beside the checkout; tests that use them skip where they are absent."""
@@ -24,6 +28,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     monkeypatch.setenv("JARVIS_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def few_gold_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exams learn from a few made-up labels; training on all of the package's takes half a minute."""
+    gold = Gold(tuple(labelled.examples()), tuple(labelled.examples(4, seed=9, name="asked")))
+    monkeypatch.setattr(exam, "load_gold", lambda: gold)
+    monkeypatch.setattr(heads, "SETTINGS", heads.SETTINGS[:1])
 
 
 @pytest.fixture(scope="session")

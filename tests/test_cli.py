@@ -44,7 +44,10 @@ COMMANDS = [
     "rollback",
     "suggest",
     "search",
+    "classify",
     "exam",
+    "compare",
+    "report",
     "bench",
     "watch",
     "doctor",
@@ -54,7 +57,13 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize(
-    "command", [*COMMANDS, "models list", "models pull", "models add", "models remove", "models tune"]
+    "command",
+    [
+        *COMMANDS,
+        *(f"models {name}" for name in ("list", "pull", "add", "remove", "tune")),
+        *(f"labels {name}" for name in ("list", "import", "clear", "agreement")),
+        "train heads",
+    ],
 )
 def test_every_command_has_help(command: str) -> None:
     result = CliRunner().invoke(app, [*command.split(), "--help"])

@@ -358,7 +358,8 @@ class TestCommand:
         assert (told["source"], told["part"], told["seed"]) == ("own", "validation", 1)
         assert "contributions" not in told
         values = {(row["name"], row["on"], row["variant"]): row["value"] for row in told["metrics"]}
-        assert values["trigger_f1", "gold labels", ""] is None
+        assert 0.5 < values["trigger_f1", "gold labels, chitchat validation", ""] <= 1
+        assert set(told["confusions"]) == {"trigger_f1", "response_f1"}
         assert 0 < values["response_accuracy", "own, validation", "single turn"] < 1
 
     def test_the_sealed_part_is_not_opened_by_accident(self, home: Path) -> None:

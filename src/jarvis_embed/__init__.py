@@ -1,12 +1,14 @@
 """jarvis-embed: a person's own message history as a fast, private vector space."""
 
 from . import sources
+from .classify import classify_responses, classify_triggers
 from .errors import JarvisEmbedError
 from .evaluation.exam import Exam, run_exam
+from .labels.scheme import Label
 from .library import IngestReport, Library
 from .messages import Conversation, Message, Pair, Segment, Tapback, Thread, Turn
 from .models.encoder import Encoder, load_encoder
-from .pipeline import Label, Reply, Suggestion, Timing, suggest
+from .pipeline import Reply, Suggestion, Timing, suggest
 from .spaces.build import BuildReport, build
 from .spaces.space import Match, Space
 
@@ -34,6 +36,8 @@ __all__ = [
     "Turn",
     "__version__",
     "build",
+    "classify_responses",
+    "classify_triggers",
     "load_encoder",
     "run_exam",
     "sources",

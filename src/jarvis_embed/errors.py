@@ -25,7 +25,9 @@
     │   ├── SpaceMissing       never built
     │   ├── SpaceStale         built from messages that have changed since
     │   ├── SpaceDamaged       a file is missing or its checksum is wrong
+    │   ├── HeadsMissing       no classifier was trained for this space
     │   └── FingerprintMismatch  made by one model, about to be used with another
+    ├── LabelError             labels that cannot be read, or that nothing can be learned from
     └── EvaluationError        a model cannot be examined
         └── TextLeak           what is examined is also in the training data
 
@@ -146,8 +148,16 @@ class SpaceDamaged(SpaceError):
     """A file of the generation is missing or fails its checksum."""
 
 
+class HeadsMissing(SpaceError):
+    """The space has no classifier heads."""
+
+
 class FingerprintMismatch(SpaceError):
     """Two artifacts were made by different models. Equal dimensions prove nothing."""
+
+
+class LabelError(JarvisEmbedError):
+    """A file of labels is broken, or there are too few labels to learn from."""
 
 
 class EvaluationError(JarvisEmbedError):

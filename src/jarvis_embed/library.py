@@ -219,6 +219,18 @@ class Library:
         """Yield the id of every pair, ascending."""
         return (identity for (identity,) in self._db.execute("SELECT id FROM pair ORDER BY id"))
 
+    def turn_texts(self, conversation: str) -> list[list[str]]:
+        """The turn texts, in order, of each conversation of that name: none, one, or one of each source that has it."""
+        rows = self._db.execute(
+            "SELECT c.id, turn.text FROM turn JOIN conversation c ON c.id = conversation_id WHERE c.key = ? "
+            "ORDER BY c.id, turn.position",
+            (well_formed(conversation),),
+        )
+        found: dict[int, list[str]] = {}
+        for row, text in rows:
+            found.setdefault(row, []).append(text)
+        return list(found.values())
+
     def pair_texts(self, ids: Sequence[int] | None = None) -> Iterator[tuple[int, str, str, int]]:
         """Yield (id, trigger, response, response time in ms) of every pair, or of those of ``ids``, ordered by id."""
         if ids is None:

@@ -1,4 +1,4 @@
-"""One message in, ranked replies out: embed → search → rank → fetch, each stage timed.
+"""One message in, ranked replies out: embed → search → classify → rank → fetch, each stage timed.
 
 The replies are the history's own. What ranks them: how near their trigger is to the message, how much the other
 neighbours' replies agree with them, and how recent they are.
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from .config import Precision, SuggestSettings, load_settings
 from .errors import InputError
 from .home import home_folder
+from .labels.scheme import Label
 from .messages import Pair
 from .models.engine import Vectors
 from .spaces.space import Neighbour, Space
@@ -60,21 +61,12 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
-    """A class that a classifier gave a text, by which method, and how sure it is (0 to 1)."""
-
-    name: str
-    confidence: float
-    method: str
-
-
-@dataclass(frozen=True, slots=True)
 class Suggestion:
     """What the history has to say to a message.
 
     Attributes:
         replies: best first; empty where nothing in the history is near enough.
-        trigger_label: what kind of message it is; None where the space has no classifier.
+        trigger_label: what kind of message it is; None where the space has no classifiers.
         timings: one for each stage, in order.
         nearest: cosine of the nearest trigger of the history.
         threshold: the cosine below which nothing is suggested.
@@ -132,6 +124,16 @@ def _search(space: Space, settings: SuggestSettings, draft: _Draft) -> _Draft:
     )
 
 
+def _classify(space: Space, _settings: SuggestSettings, draft: _Draft) -> _Draft:
+    if space.heads is None or draft.vector is None:
+        return draft
+    alone = draft.vector
+    if draft.context and space.encoder.reads_context:  # the head was trained on messages without context
+        alone = space.encoder.embed([draft.text])[0]
+    (label,) = space.heads.label_triggers(alone[None], [draft.text])
+    return replace(draft, trigger_label=label)
+
+
 def _rank(space: Space, settings: SuggestSettings, draft: _Draft) -> _Draft:
     if not draft.neighbours:
         return draft
@@ -155,6 +157,7 @@ def _fetch(space: Space, _settings: SuggestSettings, draft: _Draft) -> _Draft:
 STAGES: Final[tuple[tuple[str, Stage], ...]] = (
     ("embed", _embed),
     ("search", _search),
+    ("classify", _classify),
     ("rank", _rank),
     ("fetch", _fetch),
 )

@@ -15,8 +15,9 @@ from typing import Final
 
 from .config import config_path, remove_settings
 from .errors import InputError, ModelError, SpaceError
+from .evaluation.comparison import comparison_path, report_path
 from .forgetting import Wish, plain
-from .home import embeddings_folder, locked, remove_folder
+from .home import embeddings_folder, locked, remove_folder, reported
 from .library import Forgotten, Library
 from .models.encoder import load_encoder
 from .spaces.build import build
@@ -71,6 +72,9 @@ def forget(home: Path, wish: Wish, progress: Progress | None = None) -> PurgeRep
     with _alone(home):
         with Library.open(home) as library:
             forgotten = library.forget(wish)
+        for path in (comparison_path(home), report_path(home)):  # they are about what was, and a page may show it
+            with reported(path):
+                path.unlink(missing_ok=True)
         rebuilt, removed = [], []
     for folder in space_folders(home):
         if building_folder(folder).exists():

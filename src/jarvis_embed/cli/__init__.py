@@ -9,7 +9,22 @@ import sys
 import typer
 
 from ..errors import JarvisEmbedError
-from . import ask, bench, demo, doctor, exam, history, models, purge, watch
+from . import (
+    ask,
+    bench,
+    classify,
+    compare,
+    demo,
+    doctor,
+    exam,
+    history,
+    labels,
+    models,
+    purge,
+    report,
+    train,
+    watch,
+)
 from .output import err
 
 app = typer.Typer(
@@ -28,7 +43,12 @@ app.command()(history.use)
 app.command()(history.rollback)
 app.command()(ask.suggest)
 app.command()(ask.search)
+app.command()(classify.classify)
+app.add_typer(labels.app, name="labels")
+app.add_typer(train.app, name="train")
 app.command()(exam.exam)
+app.command()(compare.compare)
+app.command()(report.report)
 app.command()(bench.bench)
 app.command()(watch.watch)
 app.command()(doctor.doctor)

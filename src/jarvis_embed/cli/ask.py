@@ -14,6 +14,7 @@ from rich.table import Table
 from ..config import Precision
 from ..errors import InputError
 from ..home import home_folder
+from ..labels.scheme import MEANINGS
 from ..models.encoder import load_encoder
 from ..pipeline import Suggestion, Timing
 from ..pipeline import suggest as suggest_replies
@@ -39,7 +40,7 @@ def suggest(
 ) -> None:
     """Suggest replies: what was answered to messages like this one, best first."""
     root = home_folder(home)
-    text = _text(text)
+    text = given_text(text)
     encoder = load_encoder(model, home=root, precision=precision, cache=0)  # so that the repeats below are real
     with Space.open(home=root, encoder=encoder) as space:
         suggestion = suggest_replies(text, context or (), k=k, space=space, home=root)
@@ -65,7 +66,7 @@ def search(
     """Find the moments of the history that began like this."""
     root = home_folder(home)
     with Space.open(model, home=root, precision=precision) as space:
-        matches = space.search(_text(text), k)
+        matches = space.search(given_text(text), k)
     if as_json:
         print_json({"matches": matches})
         return
@@ -81,7 +82,12 @@ def search(
 
 
 def show_replies(suggestion: Suggestion) -> None:
-    """Print replies with where each comes from, or that there is none."""
+    """Print what kind of message it is, and replies with where each comes from, or that there is none."""
+    label = suggestion.trigger_label
+    if label is not None and label.name is not None:
+        out.print(
+            f"{label.name}: {MEANINGS['trigger'][label.name]} ({label.confidence:.0%})\n", style="dim", markup=False
+        )
     if not suggestion.replies:
         out.print(
             f"Nothing good: the nearest message of the history has cosine {suggestion.nearest:.2f}, "
@@ -113,7 +119,8 @@ def day(ms: int) -> str:
     return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d}"
 
 
-def _text(argument: str) -> str:
+def given_text(argument: str) -> str:
+    """A text argument, or standard input for ``-``."""
     text = sys.stdin.read() if argument == "-" else argument
     if not text.strip():
         raise InputError("the text is empty", "Give a message, or - to read it from standard input")

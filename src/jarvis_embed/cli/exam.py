@@ -16,7 +16,7 @@ from ..evaluation.splits import Sides
 from ..home import home_folder
 from .output import HomeOption, JsonOption, count, err, out, print_json, progress_bar
 
-_COLUMNS: Final = ("random", "tf-idf", "parent", "map")
+_COLUMNS: Final = ("random", "majority", "patterns", "tf-idf", "parent", "map")
 
 
 def exam(
@@ -46,6 +46,9 @@ def exam(
     ] = None,
     baselines: Annotated[bool, typer.Option(help="Also random, TF-IDF, the parent, and a linear map on it.")] = True,
     timed: Annotated[bool, typer.Option(help="Also latency and search.")] = True,
+    classified: Annotated[
+        bool, typer.Option(help="Also the classifiers, which are trained for the model first.")
+    ] = True,
     seed: Annotated[int, typer.Option(help="Which pairs and batches are drawn.")] = 1,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -57,7 +60,7 @@ def exam(
             raise InputError("the sealed part is opened only on purpose", "Say so: --sealed --yes")
         typer.confirm("The sealed part tells the truth only as long as nothing is tuned to it. Open it?", abort=True)
     with progress_bar(hidden=as_json) as show:
-        source, sides = _history(root, chitchat, sealed=sealed, elsewhere=data is not None)
+        source, sides = choose_history(root, chitchat, sealed=sealed, elsewhere=data is not None)
         found = run_exam(
             model,
             sides,
@@ -69,6 +72,7 @@ def exam(
             sealed=sealed,
             baselines=baselines,
             timed=timed,
+            classified=classified,
             seed=seed,
             progress=show,
         )
@@ -80,7 +84,7 @@ def exam(
     out.print(f"\nStored: {path}", style="dim", soft_wrap=True)
 
 
-def _history(home: Path, chitchat: bool | None, *, sealed: bool, elsewhere: bool) -> tuple[str, Sides | None]:
+def choose_history(home: Path, chitchat: bool | None, *, sealed: bool, elsewhere: bool) -> tuple[str, Sides | None]:
     """The history to examine on: as asked; else one's own, else chitchat, else none where there is data elsewhere."""
     if chitchat is not True:
         try:
@@ -112,10 +116,10 @@ def _print(found: Exam) -> None:
         soft_wrap=True,
     )
     measured = [row for row in found.metrics if row.interval is not None]
-    kinds = [kind for kind in _COLUMNS if any(kind in row.baselines for row in measured)]
     for on in dict.fromkeys(row.on for row in measured):
         out.print(f"\n[bold]{on}[/]")
         here = [row for row in measured if row.on == on]
+        kinds = [kind for kind in _COLUMNS if any(kind in row.baselines for row in here)]
         out.print(_table(here, kinds, found))
         for row in here:
             if row.beside and not row.name.startswith("thread_"):  # its three rows stand together anyway

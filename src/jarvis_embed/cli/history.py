@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..config import Precision, load_settings
+from ..errors import SpaceError
+from ..evaluation.comparison import gain_or_loss, stored_comparison
 from ..home import home_folder
 from ..library import Library
 from ..models.encoder import load_encoder
 from ..models.machine import usable_cores
+from ..models.store import model_home
 from ..sources import ORDERS, Source, open_source
 from ..spaces.build import build as build_space
+from ..spaces.generations import current_folder
+from ..spaces.manifest import read_manifest
 from ..spaces.switch import undo_switch, use_model
 from .output import HomeOption, JsonOption, count, out, print_json, progress_bar
 
@@ -137,11 +145,25 @@ def use(
     as_json: JsonOption = False,
 ) -> None:
     """Answer with another model, if its space is whole and up to date."""
-    switch = use_model(model, home_folder(home))
+    root = home_folder(home)
+    switch = use_model(model, root)
+    weighed = "" if switch.before == switch.after else _weighed(switch.before, switch.after, root)
     if as_json:
-        print_json(switch)
-    else:
-        out.print(f"{switch.after} answers now; before, {switch.before} did. Undo: jarvis-embed rollback")
+        print_json({**asdict(switch), "comparison": weighed})
+        return
+    out.print(f"{switch.after} answers now; before, {switch.before} did. Undo: jarvis-embed rollback")
+    if weighed:
+        out.print(weighed, style="dim", markup=False, soft_wrap=True)
+
+
+def _weighed(before: str, after: str, home: Path) -> str:
+    """What the switch gains or loses by the last comparison, if that was made with what the spaces are made with."""
+    now: dict[str, str] = {}
+    for name in (before, after):
+        with suppress(SpaceError):  # the model that was left may have no whole space; the switch is done all the same
+            folder = current_folder(model_home(name, home))
+            now |= {} if folder is None else {name: read_manifest(folder).fingerprint}
+    return gain_or_loss(stored_comparison(home), before, after, now)
 
 
 def rollback(home: HomeOption = None, as_json: JsonOption = False) -> None:

@@ -15,8 +15,9 @@ import numpy as np
 
 from ..config import DEFAULT_MODEL, Precision
 from ..conversations.selection import SelectionRules, select_pairs
-from ..errors import EvaluationError, SpaceError
+from ..errors import EvaluationError, LabelError, SourceError, SpaceError
 from ..home import home_folder, write_json
+from ..labels.scheme import TASKS
 from ..messages import Conversation
 from ..models.encoder import Encoder, load_encoder
 from ..models.store import model_home
@@ -24,8 +25,9 @@ from ..spaces.generations import current_folder
 from ..spaces.index import TriggerIndex
 from ..spaces.manifest import read_manifest
 from ..spaces.space import Space
-from . import bootstrap, competitors
+from . import bootstrap, classifiers, competitors
 from .bootstrap import Contributions, Difference, Interval
+from .classifiers import Confusion, load_gold
 from .competitors import Competitor, EncoderCompetitor
 from .data import read_folder
 from .material import Material, prepare
@@ -91,6 +93,7 @@ class Exam:
         material: counts of what was measured on.
         contributions: key of a metric → what each conversation contributed; for paired differences between models
             that are examined in one process. Never stored: it names conversations.
+        confusions: name of a classifier's metric → its confusion on the gold labels.
     """
 
     schema: int
@@ -109,6 +112,7 @@ class Exam:
     metrics: tuple[Metric, ...]
     seconds: float
     contributions: Mapping[str, Contributions] = field(default_factory=dict, repr=False, compare=False)
+    confusions: Mapping[str, Confusion] = field(default_factory=dict)
 
     def metric(self, name: str, on: str = "", variant: str = "") -> Metric:
         """The first row of that name whose ``on`` and ``variant`` begin as given.
@@ -140,6 +144,7 @@ def run_exam(
     sealed: bool = False,
     baselines: bool = True,
     timed: bool = True,
+    classified: bool = True,
     seed: int = 1,
     progress: Progress | None = None,
 ) -> Exam:
@@ -154,6 +159,7 @@ def run_exam(
         parent: the model that this one was trained from; it becomes a baseline. None for an untuned model.
         sealed: examine on the newest part (of chitchat: ``f``), which nothing may be tuned to.
         baselines: also random vectors, TF-IDF, the parent, and the parent with a learned linear map.
+        classified: also the classifiers of messages, which are trained for the model first (half a minute).
         timed: also latency and search, whose figures differ from run to run. All others depend on the seed alone.
         progress: called with (stage, done, total).
 
@@ -187,7 +193,11 @@ def run_exam(
             rows.append(row)
             contributions |= {row.key: found} if found else {}
         show("measure", done, len(QUESTIONS))
-    rows += _classifiers()
+    confusions: dict[str, Confusion] = {}
+    for row, found, confusion in _classifiers(candidate, others, room, show) if classified else ():
+        rows.append(row)
+        contributions |= {row.key: found} if found else {}
+        confusions |= {row.name: confusion} if confusion else {}
     if timed:
         given = None if isinstance(model, Encoder) else os.fspath(model) if model is not None else encoder.name
         rows += _times(candidate, given, room, root)
@@ -214,6 +224,7 @@ def run_exam(
         metrics=tuple(rows),
         seconds=time.perf_counter() - start,
         contributions=contributions,
+        confusions=confusions,
     )
 
 
@@ -345,18 +356,51 @@ def _row(question: Question, name: str, room: Room, found: Measured, baselines: 
 
 
 def _baseline(who: str, ours: Measured, theirs: Measured, seed: int) -> Baseline:
-    return Baseline(
-        who,
-        theirs.contributions.value,
-        bootstrap.interval(theirs.contributions, seed),
-        bootstrap.difference(ours.contributions, theirs.contributions, seed),
-    )
+    return _beside(who, ours.contributions, theirs.contributions, seed)
 
 
-def _classifiers() -> list[Metric]:
-    """Macro F1 of the two message classifiers against gold labels: the place where their measurement is called."""
-    needs = "needs classifier heads and gold labels"
-    return [Metric(name, "gold labels", needs=needs) for name in ("trigger_f1", "response_f1")]
+def _beside(who: str, ours: Contributions, theirs: Contributions, seed: int) -> Baseline:
+    return Baseline(who, theirs.value, bootstrap.interval(theirs, seed), bootstrap.difference(ours, theirs, seed))
+
+
+def _classifiers(
+    candidate: EncoderCompetitor, others: Mapping[str, Competitor], room: Room, show: Progress
+) -> Iterator[tuple[Metric, Contributions | None, Confusion | None]]:
+    """Macro F1 of the two classifiers of messages, trained on gold labels for this encoder."""
+    try:
+        gold = load_gold()
+        heads = classifiers.heads_for(candidate.encoder, gold, room.seed, show)
+    except (SourceError, LabelError) as error:
+        needs = f"{error.problem}; {error.next_step}" if error.next_step else error.problem
+        for task in TASKS:
+            yield Metric(f"{task}_f1", classifiers.ON, needs=needs), None, None
+        return
+    scores = classifiers.score_heads(heads, candidate.encoder, gold)
+    theirs = classifiers.baselines(gold) if others else {}
+    parent = others.get("parent")
+    if isinstance(parent, EncoderCompetitor):
+        frozen = classifiers.heads_for(parent.encoder, gold, room.seed, show)
+        for task, score in classifiers.score_heads(frozen, parent.encoder, gold).items():
+            theirs[task]["parent"] = score.contributions
+    for task, score in scores.items():
+        ours = score.contributions
+        beside = {
+            **score.by_label,
+            "answered when unsure ones are withheld": score.answered,
+            "of these right": score.right,
+        }
+        row = Metric(
+            f"{task}_f1",
+            classifiers.ON,
+            value=ours.value,
+            interval=bootstrap.interval(ours, room.seed),
+            n=len(ours.group),
+            unit="messages",
+            conversations=ours.groups,
+            beside={name: value for name, value in beside.items() if value is not None},
+            baselines={kind: _beside(kind, ours, found, room.seed) for kind, found in theirs.get(task, {}).items()},
+        )
+        yield row, ours, score.confusion
 
 
 def _times(candidate: EncoderCompetitor, given: str | None, room: Room, home: Path) -> list[Metric]:

@@ -52,7 +52,10 @@ class Encoder:
         precision: ``"fp32"`` or ``"int8"``.
         engine: what computes: ``"kernel"`` or ``"onnx"``. It does not change the fingerprint, for both compute the
             same from the same numbers; their vectors differ by rounding (cosine ≥ 0.999).
+        reads_context: whether ``embed_with_context`` gives another vector than ``embed``.
     """
+
+    reads_context = False
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from ..home import open_private, reported
 
 Array = npt.NDArray[Any]
 
-_KINDS: Final = {"F32": np.float32, "I64": np.int64, "I32": np.int32, "U8": np.uint8}
+_KINDS: Final = {"F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "U8": np.uint8}
 _NAMES: Final = {np.dtype(kind): name for name, kind in _KINDS.items()}
 
 

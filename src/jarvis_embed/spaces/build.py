@@ -8,7 +8,7 @@ generation's files are shared and only the difference is written (see ``update``
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from ..text import normalise
 from .artifact import Array, Stream, open_artifact, write_artifact
 from .delta import DELTA_FILE
 from .generations import building_folder, current_folder, promote, prune, remove_generations
+from .heads_store import carry_heads
 from .index import TriggerIndex
 from .manifest import FORMAT, Manifest, check_files, file_marks, library_versions, read_manifest, write_manifest
 from .space import INDEX_FILE, PAIRS_FILE, VECTORS_FILE, Space, write_pairs
@@ -111,7 +112,9 @@ def build(
             remove_generations(model_folder)  # whatever it holds was removed from the library
         changes = None if force or current is None else changes_since(current, encoder, library)
         if changes is None:
-            manifest, missing = _build_whole(staging, encoder, library, log, None if force else current, report)
+            manifest, missing = _build_whole(
+                staging, encoder, library, log, current, report, anew=force, forget=not keep
+            )
         else:
             manifest, missing = _build_delta(staging, encoder, library, log, changes, report)
         for leftover in staging.glob("*.log"):
@@ -134,16 +137,26 @@ def build(
 
 
 def _build_whole(
-    staging: Path, encoder: Encoder, library: Library, log: VectorLog, current: Path | None, report: Progress
+    staging: Path,
+    encoder: Encoder,
+    library: Library,
+    log: VectorLog,
+    current: Path | None,
+    report: Progress,
+    *,
+    anew: bool,
+    forget: bool,
 ) -> tuple[Manifest, int]:
-    """Write all files anew, with the vectors of ``current`` where it has them; also how many texts were embedded."""
+    """Write all files anew, with the heads of ``current`` and, unless ``anew``, its vectors; also how many texts were
+    embedded."""
     wanted = _read_library(library, report)
     if not len(wanted.ids):
         raise LibraryEmpty("the library holds no pair of messages", "Ingest some first: jarvis-embed ingest SOURCE")
-    old = _Known(current, encoder.fingerprint)
+    old = _Known(None if anew else current, encoder.fingerprint)
     missing = [key for key in wanted.texts if key not in old and key not in log.rows]
     _embed(encoder, {key: wanted.texts[key] for key in missing}, log, report)
-    manifest = _write(staging, encoder, library, wanted, log, old, report)
+    heads = carry_heads(staging, current, encoder.fingerprint, forget=forget)
+    manifest = _write(staging, encoder, library, wanted, log, old, heads, report)
     check_files(staging, read_manifest(staging), checksums=True)
     _check(staging, encoder, library, wanted.ids[:: max(1, len(wanted.ids) // _PROBES)].tolist())
     return manifest, len(missing)
@@ -281,9 +294,10 @@ def _write(
     wanted: _Wanted,
     log: VectorLog,
     old: _Known,
+    heads: Sequence[str],
     report: Progress,
 ) -> Manifest:
-    """Write all files of the generation; the manifest, which vouches for the others, last."""
+    """Write all files of the generation; the manifest, which vouches for the others and for ``heads``, last."""
     keys = list(wanted.texts)
     fingerprint = encoder.fingerprint
     report("index", 0, 3)
@@ -318,7 +332,7 @@ def _write(
         min_similarity=_min_similarity(index, vectors[: wanted.triggers]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=library_versions(),
-        files=file_marks(staging, (VECTORS_FILE, PAIRS_FILE, INDEX_FILE)),
+        files=file_marks(staging, (VECTORS_FILE, PAIRS_FILE, INDEX_FILE, *heads)),
     )
     write_manifest(staging, manifest)
     report("index", 3, 3)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import Precision
-from ..errors import FingerprintMismatch, InputError, SpaceMissing
+from ..errors import FingerprintMismatch, HeadsMissing, InputError, SpaceMissing
 from ..home import home_folder
 from ..library import Library
 from ..messages import Pair
@@ -23,6 +23,7 @@ from ..text import normalise
 from .artifact import Array, open_artifact
 from .delta import DELTA_FILE, Delta, stored_pairs
 from .generations import current_folder
+from .heads import HEADS_FILE, Heads, read_heads
 from .index import TriggerIndex
 from .manifest import Manifest, check_files, read_manifest
 
@@ -58,6 +59,7 @@ class Space:
         encoder: the encoder that made it.
         manifest: what it was made of.
         is_stale: whether the library has changed since. A stale space answers, without what is new or gone.
+        heads: its classifiers; None where none were trained, or by an earlier version of the features.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, encoder: Encoder, library: Library) -> None:
@@ -72,6 +74,7 @@ class Space:
         self._delta = None
         if DELTA_FILE in manifest.files:
             self._delta = Delta.open(folder, encoder.fingerprint, self._vectors)
+        self.heads = _heads_of(folder, manifest)
 
     @classmethod
     def open(
@@ -185,6 +188,13 @@ class Space:
                 yield Neighbour(pair_id, score, response_row, response_ms)
             if len(seen) == limit:
                 return
+
+
+def _heads_of(folder: Path, manifest: Manifest) -> Heads | None:
+    try:
+        return read_heads(folder, manifest.fingerprint) if HEADS_FILE in manifest.files else None
+    except HeadsMissing:
+        return None
 
 
 def write_pairs(

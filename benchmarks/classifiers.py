@@ -1,0 +1,87 @@
+"""Train the heads of models, score them on the gold validation labels, and with --ship put them into the package.
+
+    python benchmarks/classifiers.py [MODEL…] [--precision int8] [--ship] [--home HOME]
+
+Every model of the list that is present, if none is named. Needs scikit-learn and chitchat-dataset.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+import jarvis_embed as je
+from jarvis_embed.evaluation import bootstrap, classifiers
+from jarvis_embed.evaluation.classifiers import Gold, load_gold, score_heads
+from jarvis_embed.home import home_folder
+from jarvis_embed.labels.scheme import TASKS
+from jarvis_embed.models.store import all_models
+from jarvis_embed.spaces import heads_store
+from jarvis_embed.spaces.heads import Heads
+from jarvis_embed.spaces.heads_store import ship_heads
+from jarvis_embed.training.heads import train_heads
+
+SEED = 1
+
+
+def microseconds(heads: Heads, encoder: je.Encoder, gold: Gold, number: int = 500) -> dict[str, float]:
+    """Median time of labelling one message whose vector is there, by task."""
+    spent: dict[str, float] = {}
+    for task in TASKS:
+        asked = gold.of(task)[:number]
+        texts = [example.text for example in asked]
+        triggers = [example.trigger for example in asked]
+        vectors = encoder.embed(texts)
+        others = encoder.embed(triggers) if task == "response" else vectors
+        times = []
+        for row, text in enumerate(texts):
+            start = time.perf_counter()
+            if task == "trigger":
+                heads.label_triggers(vectors[row : row + 1], [text])
+            else:
+                heads.label_responses(others[row : row + 1], vectors[row : row + 1], [triggers[row]], [text])
+            times.append(time.perf_counter() - start)
+        spent[task] = float(np.median(times)) * 1e6
+    return spent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--home")
+    parser.add_argument("--precision", choices=("int8", "fp32"), nargs="*", default=["int8"])
+    parser.add_argument("--ship", action="store_true")
+    arguments = parser.parse_args()
+    home = home_folder(arguments.home)
+    gold = load_gold()
+    beside = classifiers.baselines(gold)
+    for task in TASKS:
+        for kind, found in beside[task].items():
+            around = bootstrap.interval(found, SEED)
+            print(f"{task:<9} {kind:<22} {found.value:.3f} ({around.low:.3f}–{around.high:.3f})", flush=True)
+    names = arguments.models or [model.name for model in all_models(home) if model.folder]
+    for name in names:
+        for precision in arguments.precision:
+            encoder = je.load_encoder(name, home=home, precision=precision, cache=0)
+            start = time.perf_counter()
+            heads = train_heads(encoder, gold.learned, seed=SEED)
+            spent = time.perf_counter() - start
+            took = microseconds(heads, encoder, gold)
+            for task, score in score_heads(heads, encoder, gold).items():
+                around = bootstrap.interval(score.contributions, SEED)
+                print(
+                    f"{task:<9} {name + ' ' + precision:<22} {score.contributions.value:.3f} "
+                    f"({around.low:.3f}–{around.high:.3f}), {took[task]:.0f} µs, "
+                    f"answered {score.answered:.3f}, of these right {score.right:.3f}, {heads.facts[task]}"
+                )
+                print("          " + ", ".join(f"{label} {f1:.2f}" for label, f1 in score.by_label.items()))
+            print(f"trained in {spent:.1f} s", flush=True)
+            if arguments.ship:
+                print("shipped:", ship_heads(heads, Path(heads_store.__file__).parent).name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The triggers of a space in the plane, so that one can look at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ..models.engine import Vectors
+from ..spaces.space import Space
+
+MAPPED: Final = 600
+"""Triggers that are drawn from a space."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A trigger. ``pair``: the id of the newest pair that it began, for the text stays out.
+
+    Attributes:
+        label: the likeliest kind of message; None where the space has no classifiers.
+    """
+
+    pair: int
+    x: float
+    y: float
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerMap:
+    """Triggers drawn from a space, on its two first principal components, which hold ``explained`` of the variance."""
+
+    explained: float
+    points: tuple[Point, ...]
+
+
+def map_triggers(space: Space, seed: int) -> TriggerMap | None:
+    """Draw triggers of a space and lay them in the plane by principal components (Pearson 1901)."""
+    many = space.manifest.triggers
+    if many < 3:
+        return None
+    rows = np.sort(np.random.default_rng(seed).choice(many, min(MAPPED, many), replace=False))
+    vectors = space.vectors(rows.tolist())
+    centred = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
+    _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
+    axes = axes[:2] * np.sign(axes[:2, np.abs(axes[:2]).argmax(1)].diagonal())[:, None]  # svd leaves the sign open
+    pairs = [space.neighbours(vector, triggers=1, per_trigger=1)[0].pair_id for vector in vectors]
+    labels = _labels(space, vectors, pairs)
+    return TriggerMap(
+        explained=float((sizes[:2] ** 2).sum() / (sizes**2).sum()),
+        points=tuple(
+            Point(pair, round(x, 4), round(y, 4), labels.get(pair))
+            for pair, (x, y) in zip(pairs, (centred @ axes.T).tolist(), strict=True)
+        ),
+    )
+
+
+def _labels(space: Space, vectors: Vectors, pairs: list[int]) -> dict[int, str]:
+    """Pair → the label of its trigger."""
+    if space.heads is None:
+        return {}
+    texts = {pair.id: pair.trigger for pair in space.library.pairs(pairs)}
+    here = [place for place, pair in enumerate(pairs) if pair in texts]
+    found = space.heads.label_triggers(vectors[here], [texts[pairs[place]] for place in here], force=True)
+    return {pairs[place]: label.name for place, label in zip(here, found, strict=True) if label.name is not None}

@@ -1,0 +1,1 @@
+"""Training: what learns. Heavy libraries are imported here only, inside functions."""

@@ -1,0 +1,303 @@
+"""Train the classifier heads of one space on labelled messages, with scikit-learn.
+
+Logistic regression over the vector and the hashed facts of ``spaces/features.py``. How strongly it is held back, how
+much the facts weigh and how much rare labels count are chosen by cross-validation that keeps a conversation on one
+side; so are calibration and thresholds. docs/classifiers.md has what else was tried.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..conversations.patterns import PATTERNS, matched
+from ..errors import LabelError
+from ..labels.gold import Example
+from ..labels.scheme import LABELS, TASKS, Task
+from ..models.encoder import Encoder
+from ..spaces.features import BUCKETS, response_buckets, trigger_buckets
+from ..spaces.heads import Floats, Head, Heads, response_inputs
+
+FEWEST: Final = 20
+"""Labelled messages of a task below which nothing is learned."""
+
+FOLDS: Final = 5
+PATTERN_PRECISION: Final = 0.95
+_PATTERN_CASES: Final = 5
+_KEPT_PRECISION: Final = 0.7
+
+Progress = Callable[[str, int, int], None]
+Numbers = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How a head is fitted.
+
+    Attributes:
+        strength: inverse of the penalty on large weights (scikit-learn's ``C``).
+        facts: how much the facts weigh against the vector.
+        balance: 0 counts every message once, 1 counts every label as often as any other.
+    """
+
+    strength: float
+    facts: float
+    balance: float
+
+
+SETTINGS: Final = tuple(Setting(*values) for values in product((1.0, 3.0), (1.5, 2.5), (0.5, 0.8)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """What a head learns from: ``dense`` (n, d), the facts of each text, label numbers, and conversations."""
+
+    task: Task
+    dense: Floats
+    facts: list[Numbers]
+    truth: Numbers
+    groups: list[str]
+    texts: list[str]
+
+
+def train_heads(
+    encoder: Encoder,
+    examples: Sequence[Example],
+    *,
+    seed: int = 1,
+    own: int = 0,
+    settings: Sequence[Setting] | None = None,
+    progress: Progress | None = None,
+) -> Heads:
+    """Train both heads for the space of ``encoder``. Equal seed and examples: equal heads.
+
+    Args:
+        own: how many of the examples are the user's own; kept in the facts of the heads, so that what they taught can
+            be forgotten.
+        settings: those to choose from; ``SETTINGS`` if None.
+
+    Raises:
+        LabelError: scikit-learn is missing, or the labels are too few, all the same, or lack a label altogether.
+    """
+    require_scikit_learn()
+    show = progress or (lambda _stage, _done, _total: None)
+    settings = SETTINGS if settings is None else settings
+    for task in TASKS:
+        check_examples(task, [example.label for example in examples if example.task == task])
+    vectors = _embedded(encoder, examples, lambda done, total: show("embed", done, total))
+    steps = len(TASKS) * (len(settings) + 1)
+    done = 0
+    heads: dict[Task, Head] = {}
+    facts: dict[str, object] = {"seed": seed, "own": own}
+    for task in TASKS:
+        inputs = _inputs(task, [example for example in examples if example.task == task], vectors)
+        folds = _folds(inputs, seed)
+        best: tuple[float, Setting, Doubles] | None = None
+        for setting in settings:
+            logits = _held_out_logits(inputs, folds, setting)
+            score = macro_f1(inputs.truth, logits.argmax(1), len(LABELS[task]))
+            if best is None or score > best[0]:
+                best = (score, setting, logits)
+            done += 1
+            show("train", done, steps)
+        assert best is not None  # noqa: S101  there is at least one setting
+        score, setting, logits = best
+        heads[task] = _finished(inputs, setting, logits)
+        facts[task] = {
+            "examples": len(inputs.truth),
+            "conversations": len(set(inputs.groups)),
+            "cross_validated_macro_f1": round(score, 4),
+            "strength": setting.strength,
+            "facts": setting.facts,
+            "balance": setting.balance,
+        }
+        done += 1
+        show("train", done, steps)
+    return Heads(encoder.fingerprint, heads["trigger"], heads["response"], facts)
+
+
+def check_examples(task: Task, labels: Sequence[str]) -> None:
+    """Check that something can be learned.
+
+    Raises:
+        LabelError: fewer than ``FEWEST`` labels, only one kind, or none of some kind; says what is missing.
+    """
+    counts = Counter(labels)
+    more = "Add some: jarvis-embed labels import FILE"
+    if len(labels) < FEWEST:
+        raise LabelError(f"there are {len(labels)} labelled {task}s, and heads need {FEWEST}", more)
+    if len(counts) == 1:
+        raise LabelError(f"all {len(labels)} labelled {task}s are {labels[0]}", more)
+    missing = [label for label in LABELS[task] if counts[label] < 2]
+    if missing:
+        raise LabelError(f"fewer than 2 of the labelled {task}s are {', '.join(missing)}", more)
+
+
+def require_scikit_learn() -> None:
+    """Raise the error that says what to install.
+
+    Raises:
+        LabelError: scikit-learn is not installed.
+    """
+    if importlib.util.find_spec("sklearn") is None:
+        raise LabelError("scikit-learn is not installed, and heads are trained with it", "pip install scikit-learn")
+
+
+def macro_f1(truth: Numbers, guess: Numbers, labels: int) -> float:
+    """Mean F1 over labels; 0 for a label that neither side has."""
+    table = np.zeros((labels, labels))
+    np.add.at(table, (truth, guess), 1)
+    return float(np.mean(2 * np.diag(table) / np.maximum(table.sum(0) + table.sum(1), 1)))
+
+
+def _embedded(encoder: Encoder, examples: Iterable[Example], show: Callable[[int, int], None]) -> dict[str, Floats]:
+    texts = list(dict.fromkeys(text for example in examples for text in (example.text, example.trigger) if text))
+    return dict(zip(texts, encoder.embed(texts, show), strict=True))
+
+
+def _inputs(task: Task, examples: Sequence[Example], vectors: dict[str, Floats]) -> _Inputs:
+    ours = np.stack([vectors[example.text] for example in examples])
+    if task == "trigger":
+        dense, facts = ours, [trigger_buckets(example.text) for example in examples]
+    else:
+        dense = response_inputs(np.stack([vectors[example.trigger] for example in examples]), ours)
+        facts = [response_buckets(example.trigger, example.text) for example in examples]
+    truth = np.array([LABELS[task].index(example.label) for example in examples])
+    groups = [example.group for example in examples]
+    return _Inputs(task, dense, facts, truth, groups, [example.text for example in examples])
+
+
+def _folds(inputs: _Inputs, seed: int) -> list[tuple[Numbers, Numbers]]:
+    """Parts of like label shares, each conversation in one of them."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    fewest = min(Counter(inputs.truth.tolist()).values())
+    parts = max(2, min(FOLDS, fewest, len(set(inputs.groups))))
+    splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+    return list(splitter.split(inputs.truth, inputs.truth, inputs.groups))
+
+
+def _held_out_logits(inputs: _Inputs, folds: Sequence[tuple[Numbers, Numbers]], setting: Setting) -> Doubles:
+    """Logits of each message by a head that has seen no message of its conversation, (n, c)."""
+    matrix = _matrix(inputs, setting)
+    logits = np.full((len(inputs.truth), len(LABELS[inputs.task])), -50.0)
+    for inside, outside in folds:
+        fitted = _fit(matrix[inside], inputs.truth[inside], setting)
+        logits[np.ix_(outside, fitted.classes_)] = _two_sided(fitted.decision_function(matrix[outside]))
+    return logits
+
+
+def _finished(inputs: _Inputs, setting: Setting, held_out: Doubles) -> Head:
+    """The head fitted on everything, with what the held-out logits say about its confidence."""
+    fitted = _fit(_matrix(inputs, setting), inputs.truth, setting)
+    weights = fitted.coef_.T.copy()
+    width = inputs.dense.shape[1]
+    temperature, shift = _calibrated(held_out, inputs.truth)
+    chances = _softmax(held_out / temperature + shift)
+    guess = held_out.argmax(1)
+    sure = chances[np.arange(len(guess)), guess]
+    return Head(
+        labels=LABELS[inputs.task],
+        dense=_halved(weights[:width]),
+        table=_halved(weights[width:] * setting.facts),
+        bias=np.asarray(fitted.intercept_, np.float32),
+        temperature=temperature,
+        shift=shift.astype(np.float32),
+        thresholds=_thresholds(sure, guess, inputs.truth, len(LABELS[inputs.task])),
+        patterns=_proven_patterns(inputs),
+    )
+
+
+def _halved(weights: Doubles) -> Floats:
+    """Rounded to the 16 bits that are stored."""
+    return weights.astype(np.float16).astype(np.float32)
+
+
+def _matrix(inputs: _Inputs, setting: Setting) -> Any:
+    from scipy import sparse
+
+    sizes = np.array([max(len(facts), 1) for facts in inputs.facts])
+    values = np.repeat(setting.facts / np.sqrt(sizes), [len(facts) for facts in inputs.facts])
+    columns = np.concatenate(inputs.facts)
+    ends = np.cumsum([0, *(len(facts) for facts in inputs.facts)])
+    table = sparse.csr_matrix((values, columns, ends), shape=(len(sizes), BUCKETS))
+    return sparse.hstack([sparse.csr_matrix(inputs.dense), table], format="csr")
+
+
+def _fit(matrix: Any, truth: Numbers, setting: Setting) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    counts = np.bincount(truth)
+    weights = (len(truth) / np.maximum(counts, 1)) ** setting.balance
+    weights *= len(truth) / weights[truth].sum()
+    fitted = LogisticRegression(C=setting.strength, max_iter=300, tol=1e-3)
+    return fitted.fit(matrix, truth, sample_weight=weights[truth])
+
+
+def _two_sided(scores: Doubles) -> Doubles:
+    """scikit-learn gives one column for two classes."""
+    return np.stack([-scores, scores], axis=1) / 2 if scores.ndim == 1 else scores
+
+
+def _calibrated(logits: Doubles, truth: Numbers) -> tuple[float, Doubles]:
+    """The temperature and the shift of each label under which the held-out labels are likeliest.
+
+    The fit counts rare labels more than they occur; the shift takes that out of the confidences again.
+    """
+    from scipy.optimize import minimize
+
+    def loss(values: Doubles) -> tuple[float, Doubles]:
+        scale, shift = np.exp(values[0]), values[1:]
+        chances = _softmax(logits * scale + shift)
+        off = chances.copy()
+        off[np.arange(len(truth)), truth] -= 1
+        slope = np.concatenate([[scale * (off * logits).sum()], off.sum(0)]) / len(truth)
+        likely = np.maximum(chances[np.arange(len(truth)), truth], 1e-12)
+        return float(-np.log(likely).mean() + 1e-3 * (values**2).sum()), slope + 2e-3 * values
+
+    found = minimize(loss, np.zeros(logits.shape[1] + 1), jac=True, method="L-BFGS-B").x
+    return float(np.exp(-found[0])), np.asarray(found[1:])
+
+
+def _thresholds(sure: Doubles, guess: Numbers, truth: Numbers, labels: int) -> Floats:
+    """For each label the least confidence from which on at least 70 % of its guesses are right.
+
+    Never so high that more than half of a label's guesses are withheld.
+    """
+    found = np.zeros(labels, np.float32)
+    for label in range(labels):
+        mine = guess == label
+        if not mine.any():
+            continue
+        order = np.argsort(-sure[mine], kind="stable")
+        confidence, right = sure[mine][order], (truth[mine] == label)[order]
+        precise = np.cumsum(right) / np.arange(1, len(right) + 1) >= _KEPT_PRECISION
+        kept = int(np.flatnonzero(precise)[-1]) if precise.any() else 0
+        if kept < len(right) - 1:
+            found[label] = min(confidence[kept], np.median(confidence))
+    return found
+
+
+def _proven_patterns(inputs: _Inputs) -> dict[str, float]:
+    """The patterns that are right on at least 95 % of their cases here, and how often they are."""
+    cases: dict[str, list[bool]] = {}
+    for text, truth in zip(inputs.texts, inputs.truth, strict=True):
+        pattern = matched(inputs.task, text)
+        if pattern is not None:
+            cases.setdefault(pattern.name, []).append(pattern.label == LABELS[inputs.task][truth])
+    shares = {name: sum(right) / len(right) for name, right in cases.items() if len(right) >= _PATTERN_CASES}
+    names = [pattern.name for pattern in PATTERNS[inputs.task]]
+    return {name: round(shares[name], 4) for name in names if shares.get(name, 0) >= PATTERN_PRECISION}
+
+
+def _softmax(logits: Doubles) -> Doubles:
+    chances = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(chances / chances.sum(1, keepdims=True))

@@ -8,6 +8,11 @@
     ├── ConfigError            config.json cannot be used as it is
     ├── InputError             an argument or a text that cannot be used
     ├── SourceError            a message source that cannot be read
+    │   ├── SourceMissing      nothing there
+    │   ├── SourceNotPermitted the system does not let this program read it
+    │   ├── SourceLocked       another program holds it, or changed it meanwhile
+    │   ├── SourceDamaged      no database, or not a whole one
+    │   └── SourceForeign      a database, but of another kind, or in a schema that is not known
     ├── LibraryError           the library of messages
     ├── ModelError
     │   ├── UnknownModel       no such name
@@ -73,6 +78,26 @@ class InputError(JarvisEmbedError):
 
 class SourceError(JarvisEmbedError):
     """A source of messages is missing, unreadable, or of an unknown kind."""
+
+
+class SourceMissing(SourceError):
+    """There is no such file."""
+
+
+class SourceNotPermitted(SourceError):
+    """The file is there, and this program may not read it (on macOS: Full Disk Access)."""
+
+
+class SourceLocked(SourceError):
+    """Another program holds the file, or changed it while it was being read. Trying again helps."""
+
+
+class SourceDamaged(SourceError):
+    """The file is no database, or not a whole one."""
+
+
+class SourceForeign(SourceError):
+    """A database that lacks the tables or columns which this kind needs."""
 
 
 class LibraryError(JarvisEmbedError):

@@ -8,10 +8,9 @@ every change of the pairs: by it a space can tell that it is stale.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -25,9 +24,26 @@ from .conversations.turns import turns_of
 from .errors import DiskFull, HomeLocked, HomeNotWritable, LibraryError
 from .forgetting import SALT_BYTES, Rules, Wish, drop_wish, read_rules, store_conversation, store_wish
 from .home import FILE_MODE, embeddings_folder, home_folder, locked, make_private_folder, reported
-from .messages import CONTEXT_TURNS, Conversation, Message, Pair, Tapback, Turn, place_of
+from .messages import CONTEXT_TURNS, Conversation, Message, Pair
+from .records import (
+    MESSAGE,
+    TEXT,
+    TURN,
+    StoredMessage,
+    about,
+    digest_of,
+    insert,
+    marks,
+    message_of,
+    pair_id,
+    position_of,
+    stored,
+    stored_turn,
+    truth,
+)
 from .schema import migrate
-from .sources.base import Source
+from .sources.base import Changes, IncrementalSource, Source
+from .splice import Splice, Stored, keyed_row
 from .text import well_formed
 
 Progress = Callable[[int, int], None]
@@ -39,8 +55,10 @@ class IngestReport:
     """What one ingest did, counted in messages.
 
     Attributes:
-        unreadable: cause → count.
+        read: how many were read: all, or those that may have changed, where the source can tell.
+        unreadable: cause → count, of what was read.
         forgotten: messages that were left out because a purge said so.
+        text_from: where in the source the texts were found → count, where it has several places for them.
     """
 
     conversations: int
@@ -50,6 +68,7 @@ class IngestReport:
     removed: int
     unreadable: dict[str, int] = field(default_factory=dict)
     forgotten: int = 0
+    text_from: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +210,10 @@ class Library:
         """Yield every conversation with its messages as they were ingested; named by its row, for two sources may
         use one key."""
         conversations = self._db.execute("SELECT id, people, is_group, name FROM conversation ORDER BY id").fetchall()
-        statement = f"SELECT {_MESSAGE}, row FROM message WHERE conversation_id = ? ORDER BY position"  # noqa: S608
+        statement = f"SELECT {MESSAGE}, row FROM message WHERE conversation_id = ? ORDER BY position"  # noqa: S608
         for row, people, is_group, name in conversations:
-            messages = tuple(_message(*stored) for stored in self._db.execute(statement, (row,)))
-            yield Conversation(str(row), messages, tuple(json.loads(people)), _truth(is_group), name)
+            messages = tuple(message_of(*columns) for columns in self._db.execute(statement, (row,)))
+            yield Conversation(str(row), messages, tuple(json.loads(people)), truth(is_group), name)
 
     def pair_ids(self) -> Iterator[int]:
         """Yield the id of every pair, ascending."""
@@ -236,31 +255,11 @@ class Library:
         with locked(self.path.with_suffix(".lock"), "the library"), _reported(self.path), self._transaction():
             rules = self.rules()
             origin = self._source_id(source)
-            statement = "SELECT key, id, digest FROM conversation WHERE source_id = ?"
-            known = {key: (row, digest) for key, row, digest in self._db.execute(statement, (origin,))}
-            for conversation in source.conversations():
-                tally["conversations"] += 1
-                tally["read"] += len(conversation.messages)
-                said = len(conversation.messages)
-                conversation = rules.applied(conversation)
-                tally["forgotten"] += said - len(conversation.messages)
-                if said and not conversation.messages:
-                    continue
-                row, old_digest = known.pop(well_formed(conversation.key), (None, None))
-                digest = _digest(conversation)
-                if digest != old_digest:
-                    old = {} if row is None else self._delete_conversation(row, gone)
-                    now = self._insert_conversation(origin, conversation, digest, made)
-                    tally["new"] += len(now.keys() - old.keys())
-                    tally["removed"] += len(old.keys() - now.keys())
-                    tally["changed"] += sum(now[key] != old[key] for key in now.keys() & old.keys())
-                    tally["lost texts"] += sum(key not in now or now[key][_TEXT] != old[key][_TEXT] for key in old)
-                if progress:
-                    progress(tally["conversations"], len(source))
-            for row, _ in known.values():
-                lost = len(self._delete_conversation(row, gone))
-                tally["removed"] += lost
-                tally["lost texts"] += lost
+            with _changes(source, self._state(origin)) as changes, _reported(self.path):
+                take = self._take_over if changes.rows is None else self._take_changes
+                take(origin, changes, rules, source, tally, gone, made, progress)
+                state = changes.state()
+            self._db.execute("UPDATE source SET state = ? WHERE id = ?", (state, origin))
             if gone != made:
                 self._db.execute("UPDATE fact SET value = value + 1 WHERE name = 'revision'")
                 if tally["lost texts"]:
@@ -273,6 +272,7 @@ class Library:
             removed=tally["removed"],
             unreadable=dict(source.unreadable),
             forgotten=tally["forgotten"],
+            text_from=dict(source.text_from) if isinstance(source, IncrementalSource) else {},
         )
 
     def rules(self) -> Rules:
@@ -308,7 +308,7 @@ class Library:
                 messages += len(conversation.messages) - len(kept.messages)
                 self._delete_conversation(row, gone)
                 if kept.messages:
-                    self._insert_conversation(origin, kept, _digest(kept), made)
+                    self._insert_conversation(origin, kept, digest_of(kept), made)
                 else:
                     conversations += 1
                     if wish.contact is not None:
@@ -355,6 +355,100 @@ class Library:
         for (row, origin, key), conversation in zip(keys, self.conversations(), strict=True):
             yield row, origin, replace(conversation, key=key)
 
+    def _state(self, origin: int) -> bytes | None:
+        (state,) = self._db.execute("SELECT state FROM source WHERE id = ?", (origin,)).fetchone()
+        return bytes(state) if state else None
+
+    def _take_over(
+        self,
+        origin: int,
+        changes: Changes,
+        rules: Rules,
+        source: Source,
+        tally: Counter[str],
+        gone: set[int],
+        made: set[int],
+        progress: Progress | None,
+    ) -> None:
+        """Take over everything that a source holds: what is as before is skipped, what does not come is deleted."""
+        statement = "SELECT key, id, digest FROM conversation WHERE source_id = ?"
+        known = {key: (row, digest) for key, row, digest in self._db.execute(statement, (origin,))}
+        for conversation in changes.conversations:
+            tally["conversations"] += 1
+            tally["read"] += len(conversation.messages)
+            said = len(conversation.messages)
+            conversation = rules.applied(conversation)
+            tally["forgotten"] += said - len(conversation.messages)
+            if said and not conversation.messages:
+                continue
+            row, old_digest = known.pop(well_formed(conversation.key), (None, None))
+            digest = digest_of(conversation)
+            if digest != old_digest:
+                old = {} if row is None else self._delete_conversation(row, gone)
+                now = self._insert_conversation(origin, conversation, digest, made)
+                tally["new"] += len(now.keys() - old.keys())
+                tally["removed"] += len(old.keys() - now.keys())
+                tally["changed"] += sum(stored(now[key]) != old[key] for key in now.keys() & old.keys())
+                tally["lost texts"] += sum(
+                    key not in now or stored(now[key])[TEXT] != columns[TEXT] for key, columns in old.items()
+                )
+            if progress:
+                progress(tally["conversations"], len(source))
+        for row, _ in known.values():
+            lost = len(self._delete_conversation(row, gone))
+            tally["removed"] += lost
+            tally["lost texts"] += lost
+
+    def _take_changes(
+        self,
+        origin: int,
+        changes: Changes,
+        rules: Rules,
+        source: Source,
+        tally: Counter[str],
+        gone: set[int],
+        made: set[int],
+        progress: Progress | None,
+    ) -> None:
+        """Take over parts of conversations: their messages replace those that came from the same rows before."""
+        before: defaultdict[str, dict[str, Stored]] = defaultdict(dict)
+        statement = (
+            f"SELECT c.key, m.id, position, row, m.{MESSAGE} FROM message m "  # noqa: S608
+            "JOIN conversation c ON c.id = conversation_id WHERE row BETWEEN ? AND ? AND source_id = ?"
+        )
+        for rows in changes.rows or ():
+            for conversation_key, *columns in self._db.execute(statement, (rows.start, rows.stop - 1, origin)):
+                key, message = keyed_row(*columns)
+                before[conversation_key][key] = message
+        parts = {well_formed(part.key): part for part in changes.conversations}
+        for key in before.keys() | parts.keys():
+            part = parts.get(key, Conversation(key, ()))
+            tally["conversations"] += bool(part.messages)
+            tally["read"] += len(part.messages)
+            said = len(part.messages)
+            part = rules.applied(part)
+            tally["forgotten"] += said - len(part.messages)
+            found = self._db.execute(
+                "SELECT id FROM conversation WHERE source_id = ? AND key = ?", (origin, key)
+            ).fetchone()
+            if found is None:
+                if part.messages:
+                    tally["new"] += len(self._insert_conversation(origin, part, digest_of(part), made))
+                continue
+            row = int(found[0])
+            messages = {well_formed(message.key): message for message in part.messages}
+            changed = Splice(self._db, origin, row, key, gone, made).apply(before[key], messages, tally)
+            if part.messages:
+                self._db.execute(
+                    "UPDATE conversation SET people = ?, is_group = ?, name = ? WHERE id = ?", (*about(part), row)
+                )
+            if changed:  # it would have to be read as a whole to know its digest
+                self._db.execute("UPDATE conversation SET digest = x'' WHERE id = ?", (row,))
+                if not self._db.execute("SELECT 1 FROM message WHERE conversation_id = ? LIMIT 1", (row,)).fetchone():
+                    self._db.execute("DELETE FROM conversation WHERE id = ?", (row,))
+            if progress:
+                progress(tally["conversations"], len(source))
+
     def _source_id(self, source: Source) -> int:
         origin = (source.kind, source.location)
         self._db.execute("INSERT INTO source (kind, location) VALUES (?, ?) ON CONFLICT DO NOTHING", origin)
@@ -362,8 +456,8 @@ class Library:
 
     def _delete_conversation(self, row: int, gone: set[int]) -> dict[str, StoredMessage]:
         """Delete a conversation with all that hangs on it; return its messages and add its pairs to ``gone``."""
-        messages = self._db.execute(f"SELECT {_MESSAGE} FROM message WHERE conversation_id = ?", (row,))  # noqa: S608
-        old: dict[str, StoredMessage] = {key: tuple(stored) for key, *stored in messages}
+        messages = self._db.execute(f"SELECT {MESSAGE} FROM message WHERE conversation_id = ?", (row,))  # noqa: S608
+        old: dict[str, StoredMessage] = {key: tuple(columns) for key, *columns in messages}
         pairs = "SELECT pair.id FROM pair JOIN turn ON turn.id = trigger_id WHERE conversation_id = ?"
         gone.update(identity for (identity,) in self._db.execute(pairs, (row,)))
         self._db.execute("DELETE FROM conversation WHERE id = ?", (row,))
@@ -371,35 +465,37 @@ class Library:
 
     def _insert_conversation(
         self, origin: int, conversation: Conversation, digest: bytes, made: set[int]
-    ) -> dict[str, StoredMessage]:
+    ) -> dict[str, Message]:
         """Write a conversation with its turns and pairs; return its messages and add its pairs to ``made``."""
         key = well_formed(conversation.key)
-        row = self._insert(
+        row = insert(
+            self._db,
             "conversation (source_id, key, digest, people, is_group, name)",
-            (origin, key, digest, *_about(conversation)),
+            (origin, key, digest, *about(conversation)),
         )
-        places = {message.key: _position(message, i) for i, message in enumerate(conversation.messages)}
-        messages = {well_formed(message.key): (message, _stored(message)) for message in conversation.messages}
+        indexes = {message.key: i for i, message in enumerate(conversation.messages) if message.row is None}
+        messages = {well_formed(message.key): message for message in conversation.messages}
+
+        def place(message: Message) -> int:
+            return position_of(message, indexes.get(message.key, 0))
+
         self._db.executemany(
-            f"INSERT INTO message (conversation_id, position, row, {_MESSAGE}) VALUES ({_marks(12)})",  # noqa: S608
-            ((row, places[m.key], m.row, key, *stored) for key, (m, stored) in messages.items()),
+            f"INSERT INTO message (conversation_id, position, row, {MESSAGE}) VALUES ({marks(12)})",  # noqa: S608
+            ((row, place(message), message.row, key, *stored(message)) for key, message in messages.items()),
         )
         turns = list(turns_of(conversation.messages))
         rows = [
-            self._insert(
-                "turn (conversation_id, position, sender, start_ms, end_ms, text, is_from_me, reply_to, holdout)",
-                (row, places[turn.message_keys[0]], *_stored_turn(turn)),
+            insert(
+                self._db,
+                f"turn (conversation_id, position, {TURN})",
+                (row, place(messages[well_formed(turn.message_keys[0])]), *stored_turn(turn)),
             )
             for turn in turns
         ]
-        pairs = [(_pair_id(origin, key, turns[t], turns[r]), rows[t], rows[r]) for t, r in pair_positions(turns)]
+        pairs = [(pair_id(origin, key, turns[t], turns[r]), rows[t], rows[r]) for t, r in pair_positions(turns)]
         self._db.executemany("INSERT INTO pair (id, trigger_id, response_id) VALUES (?, ?, ?)", pairs)
         made.update(identity for identity, _, _ in pairs)
-        return {key: stored for key, (_, stored) in messages.items()}
-
-    def _insert(self, table: str, values: tuple[object, ...]) -> int:
-        statement = f"INSERT INTO {table} VALUES ({_marks(len(values))})"  # noqa: S608
-        return int(self._db.execute(statement, values).lastrowid or 0)
+        return messages
 
     def _pair(self, row: Sequence[Any]) -> Pair:
         *pair, holdout, conversation, position = row
@@ -425,14 +521,6 @@ class Library:
             raise
 
 
-StoredMessage = tuple[object, ...]
-"""A message without its key and row, as the columns hold it."""
-
-_TEXT: Final = 2
-"""Where the text stands in a ``StoredMessage``."""
-
-_MESSAGE: Final = "key, sender, sent_ms, text, is_from_me, reply_to, edited_ms, tapbacks, holdout"
-
 _PAIRS: Final = (
     "SELECT pair.id, c.key, t.text, r.text, t.sender, r.sender, t.start_ms, r.start_ms, t.holdout OR r.holdout, "
     "c.id, t.position FROM pair "
@@ -447,91 +535,14 @@ _PAIR_TEXTS: Final = (
 _FORGOT: Final = "INSERT OR REPLACE INTO fact SELECT 'forgot_revision', value FROM fact WHERE name = 'revision'"
 
 
-def _marks(number: int) -> str:
-    return ",".join("?" * number)
-
-
-def _position(message: Message, index: int) -> int:
-    """Its place in the order of its conversation; there may be gaps."""
-    return index if message.row is None else place_of(message.sent_ms, message.row)
-
-
-def _about(conversation: Conversation) -> tuple[str, bool | None, str | None]:
-    """The columns people, is_group and name."""
-    people = json.dumps([well_formed(person) for person in conversation.people], ensure_ascii=False)
-    return people, conversation.is_group, _well_formed(conversation.name)
-
-
-def _stored(message: Message) -> StoredMessage:
-    tapbacks = [(well_formed(t.sender), well_formed(t.kind), t.sent_ms) for t in message.tapbacks]
-    return (
-        well_formed(message.sender),
-        message.sent_ms,
-        well_formed(message.text),
-        message.is_from_me,
-        _well_formed(message.reply_to),
-        message.edited_ms,
-        json.dumps(tapbacks, ensure_ascii=False) if tapbacks else None,
-        message.holdout,
-    )
-
-
-def _message(  # the columns in their order, as they are in the table
-    key: str,
-    sender: str,
-    sent_ms: int,
-    text: str,
-    is_from_me: int | None,
-    reply_to: str | None,
-    edited_ms: int | None,
-    tapbacks: str | None,
-    holdout: int,
-    row: int | None,
-) -> Message:
-    reactions = tuple(Tapback(*tapback) for tapback in json.loads(tapbacks)) if tapbacks else ()
-    return Message(key, sender, sent_ms, text, _truth(is_from_me), reply_to, edited_ms, reactions, bool(holdout), row)
-
-
-def _stored_turn(turn: Turn) -> tuple[object, ...]:
-    return (
-        well_formed(turn.sender),
-        turn.start_ms,
-        turn.end_ms,
-        well_formed(turn.text),
-        turn.is_from_me,
-        _well_formed(turn.reply_to),
-        turn.holdout,
-    )
-
-
-def _truth(stored: int | None) -> bool | None:
-    return None if stored is None else bool(stored)
-
-
-def _well_formed(text: str | None) -> str | None:
-    return None if text is None else well_formed(text)
-
-
-def _digest(conversation: Conversation) -> bytes:
-    """A hash over all that would be stored of a conversation."""
-    digest = hashlib.blake2b(repr(_about(conversation)).encode("utf-8", "surrogatepass"), digest_size=16)
-    for message in conversation.messages:
-        digest.update(repr((message.key, message.row, *_stored(message))).encode("utf-8", "surrogatepass"))
-    return digest.digest()
-
-
-def _pair_id(origin: int, conversation: str, trigger: Turn, response: Turn) -> int:
-    """63 bits of a hash over the pair's content.
-
-    A message key is unique in its conversation, and at most one turn comes right after a trigger, so the id is
-    unique too; turns that reply to it from afar may be many, and are told apart by their first message.
-    """
-    content: tuple[object, ...]
-    content = (origin, conversation, trigger.message_keys[0], trigger.text, response.text, response.start_ms)
-    if response.reply_to is not None:
-        content = (*content, response.message_keys[0])
-    digest = hashlib.blake2b(repr(content).encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest) >> 1
+@contextmanager
+def _changes(source: Source, since: bytes | None) -> Iterator[Changes]:
+    """What has changed in a source, or everything of one that cannot tell."""
+    if isinstance(source, IncrementalSource):
+        with source.changes(since) as changes:
+            yield changes
+    else:
+        yield Changes(source.conversations(), None, bytes)
 
 
 @contextmanager

@@ -70,6 +70,9 @@ def ingest(
         f"in {time.perf_counter() - start:.1f} s: "
         f"{report.new:,} new, {report.changed:,} changed, {report.removed:,} removed"
     )
+    if len(report.text_from) > 1:
+        told = ", ".join(f"{number:,} from {where}" for where, number in sorted(report.text_from.items()))
+        out.print(f"  their text: {told}")
     for cause, number in sorted(report.unreadable.items()):
         out.print(f"  left out: {number:,} ({cause})")
     if report.forgotten:

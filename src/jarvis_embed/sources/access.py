@@ -69,7 +69,7 @@ def _refused(path: Path, error: OSError) -> Access:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return Access("missing", f"there is no file {path}", "Check the path; was the history moved or deleted?")
     if error.errno == errno.ELOOP:
-        return Access("missing", f"{path} is a link to itself", "Give the file itself")
+        return Access("missing", f"{path} is a link that leads to itself", "Give the file itself")
     if error.errno in (errno.EPERM, errno.EACCES):
         if sys.platform == "darwin":
             return Access(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol, get_args
+from typing import Final, Literal, Protocol, get_args, runtime_checkable
 
 from ..messages import Conversation
 
@@ -57,4 +58,35 @@ class Source(Protocol):
 
     def __len__(self) -> int:
         """How many conversations will be yielded, or 0 where that is not known before reading."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a source holds now, as far as it differs from what it held at an earlier state.
+
+    Attributes:
+        conversations: to be read once, and to the end. Each message has its ``row``.
+        rows: which rows of the source were read; a message that was known from one of them and does not come again is
+            gone, and every other message is as it was. None if everything was read.
+        state: what to ask with the next time; to be called after ``conversations`` was read.
+    """
+
+    conversations: Iterator[Conversation]
+    rows: Sequence[range] | None
+    state: Callable[[], bytes]
+
+
+@runtime_checkable
+class IncrementalSource(Source, Protocol):
+    """A source that can tell what has changed without reading everything.
+
+    Attributes:
+        text_from: where in the source the texts were found → how many; filled while it is read.
+    """
+
+    text_from: Counter[str]
+
+    def changes(self, since: bytes | None) -> AbstractContextManager[Changes]:
+        """What has changed since a state that ``Changes.state`` gave; everything if None, or if it is of no use."""
         ...

@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..errors import SourceError
+from ..errors import SourceDamaged, SourceError, SourceForeign, SourceLocked, SourceMissing, SourceNotPermitted
 from . import csv_table, imessage_export, whatsapp
 from .access import access_to
 from .base import DateOrder, ReadOptions, Source
+from .chat_db import TABLES as CHAT_TABLES
+from .chat_db import ChatDbSource
 from .chitchat import ChitchatSource
+from .database import is_database, tables_of
+from .jarvis_db import JarvisDbSource
 from .jsonl import JsonlSource
 from .textfile import encoding_of
 
@@ -45,6 +49,8 @@ READERS: Final[Mapping[str, Reader]] = {
         lambda location, options: imessage_export.IMessageExportSource(Path(location), options),
         frozenset(("me", "zone")),
     ),
+    "chat.db": Reader(lambda location, _: ChatDbSource(Path(location)), frozenset()),
+    "jarvis.db": Reader(lambda location, _: JarvisDbSource(Path(location)), frozenset()),
 }
 
 _OPTIONS: Final = {"me": "--me", "split": "--split", "columns": "--map", "dates": "--dates", "zone": "--zone"}
@@ -90,7 +96,7 @@ def open_source(
 
 
 def kind_of(path: Path) -> str:
-    """The kind of a file or folder, by its first lines.
+    """The kind of a file or folder, by its tables or its first lines.
 
     Raises:
         SourceError: nothing there, not to be read, or of no kind that is known.
@@ -104,10 +110,36 @@ def kind_of(path: Path) -> str:
     return kind
 
 
+def kind_of_database(path: Path) -> str | None:
+    """The kind of a SQLite database, by its tables; None if the file is no database.
+
+    Raises:
+        SourceError: it cannot be read (see ``database.opened``), or it is a database of something else.
+    """
+    if not is_database(path):
+        return None
+    tables = tables_of(path)
+    if CHAT_TABLES.keys() <= tables:
+        return "chat.db"
+    if "pairs" in tables:
+        return "jarvis.db"
+    raise SourceForeign(
+        f"{path} is a database, but neither of Messages nor of Jarvis", "Give ~/Library/Messages/chat.db or jarvis.db"
+    )
+
+
+_ERRORS: Final[Mapping[str, type[SourceError]]] = {
+    "missing": SourceMissing,
+    "not permitted": SourceNotPermitted,
+    "locked": SourceLocked,
+    "damaged": SourceDamaged,
+}
+
+
 def _require_access(path: Path) -> None:
     access = access_to(path)
     if access.state not in ("readable", "not a database"):
-        raise SourceError(access.problem, access.next_step)
+        raise _ERRORS.get(access.state, SourceError)(access.problem, access.next_step)
 
 
 def _kind_of_folder(folder: Path) -> str | None:
@@ -118,6 +150,8 @@ def _kind_of_folder(folder: Path) -> str | None:
 
 
 def _kind_of_file(path: Path) -> str | None:
+    if (kind := kind_of_database(path)) is not None:
+        return kind
     head = _head(path)
     if head.startswith(b"PK\x03\x04"):
         raise SourceError(f"{path} is a zip archive", "Unpack it, and give the file or folder in it")

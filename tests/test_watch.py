@@ -19,7 +19,7 @@ from jarvis_embed.errors import HomeLocked, SourceError
 from jarvis_embed.messages import Conversation, Message
 from jarvis_embed.models.encoder import Encoder
 from jarvis_embed.models.store import add_model
-from jarvis_embed.sources.access import access_to
+from jarvis_embed.sources.kinds import require_access
 from jarvis_embed.watch import DatabaseFollower, FileFollower, Update, follower_of, watch
 
 
@@ -161,7 +161,7 @@ class TestFollowers:
         live.close()
         follower = follower_of(tmp_path / "live.db")
         first = follower.state()
-        assert access_to(tmp_path / "live.db").state == "readable"
+        require_access(tmp_path / "live.db")
         assert sorted(path.name for path in tmp_path.glob("live.db*")) == ["live.db"]
         writer = sqlite3.connect(tmp_path / "live.db", isolation_level=None)
         say(writer, "a", "hey again")

@@ -200,5 +200,8 @@ def test_a_tapback_costs_no_build_of_everything(made: History, home: Path, encod
     ingest(home, made.path)
     je.build(encoder, home)
     made.tapback(made.with_ben, 2, 2000, made.ben)
-    assert ingest(home, made.path).changed == 1
-    assert je.build(encoder, home).up_to_date
+    made.say(made.with_ben, "are you home?", made.ben)
+    made.say(made.with_ben, "not yet")
+    report = ingest(home, made.path)
+    assert (report.changed, report.new) == (1, 2)
+    assert je.build(encoder, home).delta > 0

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import os
-import sqlite3
 from collections import namedtuple
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+import apple
 import jarvis_embed as je
 import tiny
 from jarvis_embed.cli import app
@@ -19,7 +21,8 @@ from jarvis_embed.config import load_settings, save_settings
 from jarvis_embed.doctor import Finding, examine
 from jarvis_embed.models.encoder import Encoder
 from jarvis_embed.models.store import add_model, model_home
-from jarvis_embed.sources.access import access_to, application_of, responsible_program
+from jarvis_embed.sources import database
+from jarvis_embed.sources.access import application_of, responsible_program
 from jarvis_embed.spaces.generations import current_folder
 
 
@@ -150,58 +153,91 @@ def test_a_full_disk_is_found(whole: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "free some space" in only(broken(whole)).next_step
 
 
-class TestAccess:
-    """Why a source cannot be read."""
+class TestMessages:
+    """The doctor of a ``chat.db`` that was ingested: why it cannot be read now, or how much of it can."""
 
     @pytest.fixture
-    def database(self, tmp_path: Path) -> Path:
-        path = tmp_path / "chat.db"
-        connection = sqlite3.connect(path)
-        connection.execute("CREATE TABLE message (text TEXT)")
-        connection.close()
-        return path
+    def made(self, whole: Path, tmp_path: Path) -> Iterator[apple.ChatDb]:
+        made = apple.ChatDb(tmp_path / "chat.db")
+        anna = made.handle("+15550001")
+        chat = made.chat("+15550001", anna)
+        for number in range(6):
+            made.say(chat, f"message {number}", (anna, None)[number % 2])
+        made.say(chat, None, anna, attributedBody=apple.body("from a body"))
+        made.say(chat, None, anna, attributedBody=b"secret bytes")
+        made.say(chat, "of no time", date=None)
+        made.tapback(chat, 1, 2000)
+        made.say(chat, None, item_type=2)
+        with je.Library.open(whole) as library:
+            library.ingest(je.sources.open(made.path))
+        yield made
+        made.close()
 
-    def test_readable(self, database: Path, tmp_path: Path) -> None:
-        assert access_to(database).state == "readable"
-        assert access_to(tmp_path).state == "readable"
+    @staticmethod
+    def finding(home: Path) -> Finding:
+        return only([f for f in examine(home).findings if f.area == "source" and "chat.db" in f.said])
 
-    def test_missing(self, tmp_path: Path) -> None:
-        (tmp_path / "loop").symlink_to(tmp_path / "loop")
-        assert access_to(tmp_path / "none.db").state == "missing"
-        assert access_to(tmp_path / "loop").state == "missing"
+    def test_it_is_covered_cause_by_cause(self, made: apple.ChatDb, whole: Path) -> None:
+        finding = self.finding(whole)
+        assert finding.verdict == "good"
+        assert finding.said == (
+            f"{made.path}: 7 messages; text from `text` 6, from `attributedBody` 1; "
+            "not readable 2: attributedBody not readable 1, no usable time 1; "
+            "left out on purpose 1: system row 1"
+        )
 
-    def test_a_text_file_called_chat_db(self, tmp_path: Path) -> None:
-        (tmp_path / "chat.db").write_text("hello")
-        assert access_to(tmp_path / "chat.db").state == "not a database"
+    def test_missing(self, made: apple.ChatDb, whole: Path) -> None:
+        made.path.unlink()
+        finding = self.finding(whole)
+        assert (finding.verdict, "there is no file" in finding.said) == ("note", True)
 
-    def test_locked(self, database: Path) -> None:
-        writer = sqlite3.connect(database, isolation_level=None)
-        writer.execute("BEGIN EXCLUSIVE")
-        assert access_to(database).state == "locked"
-        writer.close()
-        assert access_to(database).state == "readable"
+    def test_not_permitted(self, made: apple.ChatDb, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The program to authorise is named."""
+        read = Path.open
 
-    def test_damaged(self, database: Path) -> None:
-        database.write_bytes(b"SQLite format 3\0")
-        assert access_to(database).state == "damaged"
-
-    @pytest.mark.parametrize(
-        ("platform", "said"), [("darwin", "Full Disk Access → switch on Terminal"), ("linux", "permissions")]
-    )
-    def test_not_permitted(self, database: Path, monkeypatch: pytest.MonkeyPatch, platform: str, said: str) -> None:
-        def refuse(*_: object, **__: object) -> None:
-            raise PermissionError(errno.EPERM, "Operation not permitted")
+        def refuse(path: Path, *arguments: Any, **named: Any) -> Any:
+            if path == made.path:
+                raise PermissionError(errno.EPERM, "Operation not permitted")
+            return read(path, *arguments, **named)
 
         monkeypatch.setattr(Path, "open", refuse)
-        monkeypatch.setattr("sys.platform", platform)
+        monkeypatch.setattr("sys.platform", "darwin")
+        monkeypatch.setattr("jarvis_embed.doctor.MESSAGES", made.path)
         monkeypatch.setattr("jarvis_embed.sources.access.running_processes", dict)
         monkeypatch.setenv("TERM_PROGRAM", "Apple_Terminal")
-        access = access_to(database)
-        assert access.state == "not permitted"
-        assert said in access.next_step
-        with pytest.raises(je.JarvisEmbedError) as caught:
-            je.sources.open(database)
-        assert said in caught.value.next_step
+        finding = self.finding(whole)
+        assert (finding.verdict, "does not let this program read" in finding.said) == ("broken", True)
+        assert "Full Disk Access → switch on Terminal" in finding.next_step
+
+    def test_locked(self, made: apple.ChatDb, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(database, "_BUSY_SECONDS", 0.05)
+        made.db.execute("PRAGMA journal_mode = DELETE")
+        made.db.execute("BEGIN EXCLUSIVE")
+        assert "locked by another program" in self.finding(whole).said
+
+    def test_not_a_database(self, made: apple.ChatDb, whole: Path) -> None:
+        made.path.write_text("my diary")
+        assert "is not a database" in self.finding(whole).said
+
+    def test_damaged(self, made: apple.ChatDb, whole: Path) -> None:
+        made.db.execute("PRAGMA journal_mode = DELETE")
+        made.path.write_bytes(made.path.read_bytes()[:5000])
+        finding = self.finding(whole)
+        assert (finding.verdict, "is damaged" in finding.said) == ("broken", True)
+
+    def test_not_a_database_of_messages(self, made: apple.ChatDb, whole: Path) -> None:
+        made.db.execute("DROP TABLE chat_handle_join")
+        assert "is not a database of Messages" in self.finding(whole).said
+
+    def test_a_schema_that_is_not_known(self, made: apple.ChatDb, whole: Path) -> None:
+        made.db.execute("ALTER TABLE message RENAME COLUMN date TO moment")
+        finding = self.finding(whole)
+        assert "message lacks date" in finding.said
+        assert finding.next_step == "Upgrade jarvis-embed"
+
+
+class TestResponsibleProgram:
+    """The application that macOS asks about."""
 
     def test_the_application_is_the_outermost_of_the_programs_above_us(self) -> None:
         processes = {

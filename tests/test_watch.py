@@ -14,12 +14,15 @@ from pathlib import Path
 
 import pytest
 
+import apple
 import jarvis_embed as je
 from jarvis_embed.errors import HomeLocked, SourceError
 from jarvis_embed.messages import Conversation, Message
 from jarvis_embed.models.encoder import Encoder
 from jarvis_embed.models.store import add_model
-from jarvis_embed.sources.access import access_to
+from jarvis_embed.sources import Source
+from jarvis_embed.sources.chat_db import ChatDbSource
+from jarvis_embed.sources.kinds import require_access
 from jarvis_embed.watch import DatabaseFollower, FileFollower, Update, follower_of, watch
 
 
@@ -61,7 +64,9 @@ def say(database: sqlite3.Connection, sender: str, text: str) -> None:
     database.execute("INSERT INTO message VALUES (?, ?)", (sender, text))
 
 
-def follow(path: Path, encoder: Encoder, home: Path, *steps: Callable[[], object]) -> list[Update]:
+def follow(
+    path: Path, encoder: Encoder, home: Path, *steps: Callable[[], object], source: Callable[[Path], Source] = Database
+) -> list[Update]:
     """Watch, do one step at each pause, and end after the last."""
     remaining = iter(steps)
 
@@ -73,7 +78,7 @@ def follow(path: Path, encoder: Encoder, home: Path, *steps: Callable[[], object
 
     updates: list[Update] = []
     with contextlib.suppress(Stop):
-        for update in watch(lambda: Database(path), follower_of(path), encoder, home, pause=pause):
+        for update in watch(lambda: source(path), follower_of(path), encoder, home, pause=pause):
             updates.append(update)  # noqa: PERF402  what came before Stop counts
     return updates
 
@@ -100,6 +105,33 @@ def test_a_new_message_is_found_at_the_next_look(
     assert [update.ingested.new for update in updates if update.ingested] == [2, 1, 1]
     assert found[0] == ["hi"]
     assert found[1][0] == "sure"
+
+
+def test_a_new_message_in_a_live_database_of_messages_is_found(tmp_path: Path, encoder: Encoder, home: Path) -> None:
+    """It stands in the write-ahead log alone, and only its part of the history is read."""
+    made = apple.ChatDb(tmp_path / "chat.db")
+    anna = made.handle("+15550001")
+    chat = made.chat("+15550001", anna)
+    for number in range(1000):
+        made.say(chat, f"message {number}", (anna, None)[number % 2])
+    found: list[str] = []
+
+    def search() -> None:
+        with je.Space.open(home=home, encoder=encoder) as space:
+            found.append(space.search("did the quagga come home?", k=1)[0].pair.response)
+
+    def talk() -> None:
+        made.say(chat, "did the quagga come home?", anna)
+        made.say(chat, None, attributedBody=apple.body("it is asleep"))
+
+    updates = follow(tmp_path / "chat.db", encoder, home, talk, search, nothing, source=ChatDbSource)
+    assert b"quagga" not in (tmp_path / "chat.db").read_bytes()
+    made.close()
+    first, second = (update.ingested for update in updates)
+    assert first is not None
+    assert second is not None
+    assert (first.new, second.new, second.read < 520) == (1000, 2, True)
+    assert found == ["it is asleep"]
 
 
 def test_the_last_removal_takes_the_space_along(
@@ -161,7 +193,7 @@ class TestFollowers:
         live.close()
         follower = follower_of(tmp_path / "live.db")
         first = follower.state()
-        assert access_to(tmp_path / "live.db").state == "readable"
+        require_access(tmp_path / "live.db")
         assert sorted(path.name for path in tmp_path.glob("live.db*")) == ["live.db"]
         writer = sqlite3.connect(tmp_path / "live.db", isolation_level=None)
         say(writer, "a", "hey again")

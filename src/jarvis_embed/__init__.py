@@ -4,8 +4,9 @@ from . import sources
 from .classify import classify_responses, classify_triggers
 from .errors import JarvisEmbedError
 from .evaluation.exam import Exam, run_exam
+from .intake import IngestReport
 from .labels.scheme import Label
-from .library import IngestReport, Library
+from .library import Library
 from .messages import Conversation, Message, Pair, Segment, Tapback, Thread, Turn
 from .models.encoder import Encoder, load_encoder
 from .pipeline import Reply, Suggestion, Timing, suggest

@@ -10,20 +10,22 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from .config import Precision, load_settings
-from .errors import JarvisEmbedError, SpaceDamaged
+from .errors import JarvisEmbedError, SourceMissing, SpaceDamaged
 from .home import FILE_MODE, FOLDER_MODE, embeddings_folder
 from .library import Coverage, Library
 from .models.compiled import identify
 from .models.encoder import load_encoder
 from .models.store import find_model, locate, model_home
 from .purge import space_folders
-from .sources.access import access_to
+from .sources.chat_db import ChatDbSource
+from .sources.chat_rows import NOT_READABLE
+from .sources.kinds import READERS, open_source, require_access
 from .spaces.generations import building_folder, generations_folder, read_pointer
 from .spaces.manifest import Manifest, check_files, read_manifest
 
@@ -63,11 +65,15 @@ class Examination:
         return all(finding.verdict != "broken" for finding in self.findings)
 
 
-def examine(home: Path, *, fix: bool = False) -> Examination:
-    """Look at everything.
+Progress = Callable[[str, int, int], None]
+
+
+def examine(home: Path, *, fix: bool = False, progress: Progress | None = None) -> Examination:
+    """Look at everything; a database of Messages is read as a whole.
 
     Args:
         fix: set the modes of our files and folders right.
+        progress: called with (stage, conversations done, their number) while a history is read.
     """
     coverage: list[Coverage] = []
     findings = [
@@ -76,7 +82,7 @@ def examine(home: Path, *, fix: bool = False) -> Examination:
         *_reported("library", lambda: _library(home, coverage)),
         *_reported("model", lambda: _model(home)),
         *_reported("space", lambda: _spaces(home)),
-        *_reported("source", lambda: _sources(coverage)),
+        *_reported("source", lambda: _sources(coverage, progress)),
         *_reported("disk", lambda: _disk(home)),
     ]
     return Examination(tuple(findings), tuple(coverage))
@@ -199,19 +205,48 @@ def _previous(folder: Path, name: str | None) -> list[Manifest]:
         return []  # only the way back is gone
 
 
-def _sources(coverage: list[Coverage]) -> Iterator[Finding]:
-    paths = [Path(known.location) for known in coverage if os.sep in known.location]
-    messages = MESSAGES.expanduser()
-    if sys.platform == "darwin" and messages not in paths:
-        paths.append(messages)
-    for path in paths:
-        access = access_to(path)
-        if access.state == "readable":
-            yield Finding("source", "good", f"{path} can be read")
-        elif access.state == "missing":  # an export that was read may well be deleted afterwards
-            yield Finding("source", "note", access.problem, access.next_step)
-        else:
-            yield Finding("source", "broken", access.problem, access.next_step)
+def _sources(coverage: list[Coverage], progress: Progress | None) -> Iterator[Finding]:
+    kinds = {Path(known.location): known.kind for known in coverage if os.sep in known.location}
+    if sys.platform == "darwin":
+        kinds.setdefault(MESSAGES.expanduser(), ChatDbSource.kind)
+    for path, kind in kinds.items():
+        yield from _reported("source", lambda path=path, kind=kind: _source(path, kind, progress))  # type: ignore[misc]
+
+
+def _source(path: Path, kind: str, progress: Progress | None) -> Iterator[Finding]:
+    try:
+        require_access(path)
+        if kind in READERS and not READERS[kind].uses:  # a database, which tells itself how it is to be read
+            source = open_source(path, kind=kind)
+            if isinstance(source, ChatDbSource):
+                yield _covered(source, progress)
+                return
+    except SourceMissing as error:  # an export that was read may well be deleted afterwards
+        yield Finding("source", "note", error.problem, error.next_step)
+    else:
+        yield Finding("source", "good", f"{path} can be read")
+
+
+def _covered(source: ChatDbSource, progress: Progress | None) -> Finding:
+    """Read all of it, and count."""
+    for number, _ in enumerate(source.conversations(), 1):
+        if progress:
+            progress("reading", number, len(source))
+    total, lost = source.text_from.total(), {cause: source.unreadable[cause] for cause in NOT_READABLE}
+    places = {f"from `{column}`": number for column, number in source.text_from.items()}
+    parts = [f"{source.location}: {total:,} messages; text {_listed(places) or 'none'}"]
+    if any(lost.values()):
+        parts.append(f"not readable {sum(lost.values()):,}: {_listed(lost)}")
+    left = {cause: number for cause, number in source.unreadable.items() if cause not in lost}
+    if any(left.values()):
+        parts.append(f"left out on purpose {sum(left.values()):,}: {_listed(left)}")
+    return Finding("source", "good", "; ".join(parts))
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    """Names and numbers, the largest first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {number:,}" for name, number in ordered if number)
 
 
 def _disk(home: Path) -> Iterator[Finding]:

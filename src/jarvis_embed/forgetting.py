@@ -12,6 +12,7 @@ import re
 import secrets
 import sqlite3
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import is_
@@ -57,6 +58,17 @@ class Rules:
             before = max(wish.before_ms, before if before is not None else wish.before_ms)
         return replace(self, contacts=contacts, before_ms=before)
 
+    def with_aliases(self, persons: Iterable[Sequence[str]]) -> Rules:
+        """These rules, holding for every name of a contact.
+
+        Args:
+            persons: for each, all the names by which the source knows them.
+        """
+        if not self.contacts:
+            return self
+        known = (name for names in persons if any(map(self._is_contact, names)) for name in names)
+        return replace(self, contacts=self.contacts | {digest(self.salt, name) for name in known})
+
     def knows(self, wish: Wish) -> bool:
         """Whether there is a rule for ``wish`` already."""
         if wish.contact is not None:
@@ -99,8 +111,11 @@ class Rules:
             return True
         if conversation.name is not None and not conversation.is_group and self._is_contact(conversation.name):
             return True
-        if conversation.people:
-            return all(map(self._is_contact, conversation.people))
+        if conversation.people:  # without a group, all of them are names of one person
+            every = any if conversation.is_group is False else all
+            return every(map(self._is_contact, conversation.people))
+        if conversation.is_group:  # a part of it tells nothing of who else is there
+            return False
         senders = {message.sender: message.is_from_me for message in conversation.messages}
         forgotten = {sender for sender in senders if self._is_contact(sender)}
         others = {sender for sender, mine in senders.items() if not mine}

@@ -10,65 +10,31 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from .conversations.pairs import pair_positions
-from .conversations.turns import turns_of
 from .errors import DiskFull, HomeLocked, HomeNotWritable, LibraryError
 from .forgetting import SALT_BYTES, Rules, Wish, drop_wish, read_rules, store_conversation, store_wish
 from .home import FILE_MODE, embeddings_folder, home_folder, locked, make_private_folder, reported
-from .messages import CONTEXT_TURNS, Conversation, Message, Pair
+from .intake import IngestReport, Intake, changes_of
+from .messages import CONTEXT_TURNS, Conversation, Pair
 from .records import (
     MESSAGE,
-    TEXT,
-    TURN,
-    StoredMessage,
-    about,
     digest_of,
-    insert,
-    marks,
     message_of,
-    pair_id,
-    position_of,
-    stored,
-    stored_turn,
     truth,
 )
 from .schema import migrate
-from .sources.base import Changes, IncrementalSource, Source
-from .splice import Splice, Stored, keyed_row
+from .sources.base import Source
 from .text import well_formed
 
 Progress = Callable[[int, int], None]
 """Called with (done, total); total is 0 where it is not known."""
-
-
-@dataclass(frozen=True, slots=True)
-class IngestReport:
-    """What one ingest did, counted in messages.
-
-    Attributes:
-        read: how many were read: all, or those that may have changed, where the source can tell.
-        unreadable: cause → count, of what was read.
-        forgotten: messages that were left out because a purge said so.
-        text_from: where in the source the texts were found → count, where it has several places for them.
-    """
-
-    conversations: int
-    read: int
-    new: int
-    changed: int
-    removed: int
-    unreadable: dict[str, int] = field(default_factory=dict)
-    forgotten: int = 0
-    text_from: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,31 +215,15 @@ class Library:
             HomeLocked: another process is ingesting.
             DiskFull, LibraryError, SourceError: nothing was changed.
         """
-        tally: Counter[str] = Counter()
-        gone: set[int] = set()
-        made: set[int] = set()
         with locked(self.path.with_suffix(".lock"), "the library"), _reported(self.path), self._transaction():
-            rules = self.rules()
             origin = self._source_id(source)
-            with _changes(source, self._state(origin)) as changes, _reported(self.path):
-                take = self._take_over if changes.rows is None else self._take_changes
-                take(origin, changes, rules, source, tally, gone, made, progress)
+            intake = Intake(self._db, self.rules())
+            with changes_of(source, self._state(origin)) as changes, _reported(self.path):
+                intake.take(origin, changes, lambda done: progress(done, len(source)) if progress else None)
                 state = changes.state()
             self._db.execute("UPDATE source SET state = ? WHERE id = ?", (state, origin))
-            if gone != made:
-                self._db.execute("UPDATE fact SET value = value + 1 WHERE name = 'revision'")
-                if tally["lost texts"]:
-                    self._db.execute(_FORGOT)
-        return IngestReport(
-            conversations=tally["conversations"],
-            read=tally["read"],
-            new=tally["new"],
-            changed=tally["changed"],
-            removed=tally["removed"],
-            unreadable=dict(source.unreadable),
-            forgotten=tally["forgotten"],
-            text_from=dict(source.text_from) if isinstance(source, IncrementalSource) else {},
-        )
+            intake.finish()
+        return intake.report(source)
 
     def rules(self) -> Rules:
         """What is never to be stored again (see ``forgetting``)."""
@@ -281,7 +231,7 @@ class Library:
 
     def would_forget(self, wish: Wish) -> Forgotten:
         """Count what ``forget`` would take away. Nothing is changed."""
-        rules = Rules(self.rules().salt or bytes(SALT_BYTES)).with_wish(wish)
+        rules = Rules(self.rules().salt or bytes(SALT_BYTES)).with_wish(wish).with_aliases(self._persons())
         messages = conversations = 0
         for _, _, conversation in self._stored_conversations():
             kept = len(rules.applied(conversation).messages)
@@ -296,28 +246,30 @@ class Library:
             HomeLocked: another process is ingesting.
             DiskFull, LibraryError: nothing was changed.
         """
-        gone: set[int] = set()
-        made: set[int] = set()
         messages = conversations = 0
         with locked(self.path.with_suffix(".lock"), "the library"), _reported(self.path), self._transaction():
-            rules = store_wish(self._db, wish)
+            rules = store_wish(self._db, wish).with_aliases(self._persons())
+            intake = Intake(self._db, rules)
             for row, origin, conversation in self._stored_conversations():
                 kept = rules.applied(conversation)
                 if kept is conversation:
                     continue
                 messages += len(conversation.messages) - len(kept.messages)
-                self._delete_conversation(row, gone)
+                intake.delete(row)
                 if kept.messages:
-                    self._insert_conversation(origin, kept, digest_of(kept), made)
+                    intake.insert(origin, kept, digest_of(kept))
                 else:
                     conversations += 1
                     if wish.contact is not None:
                         store_conversation(self._db, rules, conversation.key, wish.contact)
             self._db.execute("DELETE FROM source WHERE id NOT IN (SELECT source_id FROM conversation)")
-            if messages:
-                self._db.execute("UPDATE fact SET value = value + 1 WHERE name = 'revision'")
-                self._db.execute(_FORGOT)
+            intake.finish(lost=bool(messages))
         return Forgotten(messages, conversations)
+
+    def _persons(self) -> list[list[str]]:
+        """The names of each person to whom the owner wrote alone."""
+        found = self._db.execute("SELECT people FROM conversation WHERE is_group = 0")
+        return [json.loads(people) for (people,) in found]
 
     def remember(self, wish: Wish) -> bool:
         """Take back a wish to forget: later ingests read what it kept out. Return whether there was such a rule."""
@@ -359,143 +311,10 @@ class Library:
         (state,) = self._db.execute("SELECT state FROM source WHERE id = ?", (origin,)).fetchone()
         return bytes(state) if state else None
 
-    def _take_over(
-        self,
-        origin: int,
-        changes: Changes,
-        rules: Rules,
-        source: Source,
-        tally: Counter[str],
-        gone: set[int],
-        made: set[int],
-        progress: Progress | None,
-    ) -> None:
-        """Take over everything that a source holds: what is as before is skipped, what does not come is deleted."""
-        statement = "SELECT key, id, digest FROM conversation WHERE source_id = ?"
-        known = {key: (row, digest) for key, row, digest in self._db.execute(statement, (origin,))}
-        for conversation in changes.conversations:
-            tally["conversations"] += 1
-            tally["read"] += len(conversation.messages)
-            said = len(conversation.messages)
-            conversation = rules.applied(conversation)
-            tally["forgotten"] += said - len(conversation.messages)
-            if said and not conversation.messages:
-                continue
-            row, old_digest = known.pop(well_formed(conversation.key), (None, None))
-            digest = digest_of(conversation)
-            if digest != old_digest:
-                old = {} if row is None else self._delete_conversation(row, gone)
-                now = self._insert_conversation(origin, conversation, digest, made)
-                tally["new"] += len(now.keys() - old.keys())
-                tally["removed"] += len(old.keys() - now.keys())
-                tally["changed"] += sum(stored(now[key]) != old[key] for key in now.keys() & old.keys())
-                tally["lost texts"] += sum(
-                    key not in now or stored(now[key])[TEXT] != columns[TEXT] for key, columns in old.items()
-                )
-            if progress:
-                progress(tally["conversations"], len(source))
-        for row, _ in known.values():
-            lost = len(self._delete_conversation(row, gone))
-            tally["removed"] += lost
-            tally["lost texts"] += lost
-
-    def _take_changes(
-        self,
-        origin: int,
-        changes: Changes,
-        rules: Rules,
-        source: Source,
-        tally: Counter[str],
-        gone: set[int],
-        made: set[int],
-        progress: Progress | None,
-    ) -> None:
-        """Take over parts of conversations: their messages replace those that came from the same rows before."""
-        before: defaultdict[str, dict[str, Stored]] = defaultdict(dict)
-        statement = (
-            f"SELECT c.key, m.id, position, row, m.{MESSAGE} FROM message m "  # noqa: S608
-            "JOIN conversation c ON c.id = conversation_id WHERE row BETWEEN ? AND ? AND source_id = ?"
-        )
-        for rows in changes.rows or ():
-            for conversation_key, *columns in self._db.execute(statement, (rows.start, rows.stop - 1, origin)):
-                key, message = keyed_row(*columns)
-                before[conversation_key][key] = message
-        parts = {well_formed(part.key): part for part in changes.conversations}
-        for key in before.keys() | parts.keys():
-            part = parts.get(key, Conversation(key, ()))
-            tally["conversations"] += bool(part.messages)
-            tally["read"] += len(part.messages)
-            said = len(part.messages)
-            part = rules.applied(part)
-            tally["forgotten"] += said - len(part.messages)
-            found = self._db.execute(
-                "SELECT id FROM conversation WHERE source_id = ? AND key = ?", (origin, key)
-            ).fetchone()
-            if found is None:
-                if part.messages:
-                    tally["new"] += len(self._insert_conversation(origin, part, digest_of(part), made))
-                continue
-            row = int(found[0])
-            messages = {well_formed(message.key): message for message in part.messages}
-            changed = Splice(self._db, origin, row, key, gone, made).apply(before[key], messages, tally)
-            if part.messages:
-                self._db.execute(
-                    "UPDATE conversation SET people = ?, is_group = ?, name = ? WHERE id = ?", (*about(part), row)
-                )
-            if changed:  # it would have to be read as a whole to know its digest
-                self._db.execute("UPDATE conversation SET digest = x'' WHERE id = ?", (row,))
-                if not self._db.execute("SELECT 1 FROM message WHERE conversation_id = ? LIMIT 1", (row,)).fetchone():
-                    self._db.execute("DELETE FROM conversation WHERE id = ?", (row,))
-            if progress:
-                progress(tally["conversations"], len(source))
-
     def _source_id(self, source: Source) -> int:
         origin = (source.kind, source.location)
         self._db.execute("INSERT INTO source (kind, location) VALUES (?, ?) ON CONFLICT DO NOTHING", origin)
         return int(self._db.execute("SELECT id FROM source WHERE kind = ? AND location = ?", origin).fetchone()[0])
-
-    def _delete_conversation(self, row: int, gone: set[int]) -> dict[str, StoredMessage]:
-        """Delete a conversation with all that hangs on it; return its messages and add its pairs to ``gone``."""
-        messages = self._db.execute(f"SELECT {MESSAGE} FROM message WHERE conversation_id = ?", (row,))  # noqa: S608
-        old: dict[str, StoredMessage] = {key: tuple(columns) for key, *columns in messages}
-        pairs = "SELECT pair.id FROM pair JOIN turn ON turn.id = trigger_id WHERE conversation_id = ?"
-        gone.update(identity for (identity,) in self._db.execute(pairs, (row,)))
-        self._db.execute("DELETE FROM conversation WHERE id = ?", (row,))
-        return old
-
-    def _insert_conversation(
-        self, origin: int, conversation: Conversation, digest: bytes, made: set[int]
-    ) -> dict[str, Message]:
-        """Write a conversation with its turns and pairs; return its messages and add its pairs to ``made``."""
-        key = well_formed(conversation.key)
-        row = insert(
-            self._db,
-            "conversation (source_id, key, digest, people, is_group, name)",
-            (origin, key, digest, *about(conversation)),
-        )
-        indexes = {message.key: i for i, message in enumerate(conversation.messages) if message.row is None}
-        messages = {well_formed(message.key): message for message in conversation.messages}
-
-        def place(message: Message) -> int:
-            return position_of(message, indexes.get(message.key, 0))
-
-        self._db.executemany(
-            f"INSERT INTO message (conversation_id, position, row, {MESSAGE}) VALUES ({marks(12)})",  # noqa: S608
-            ((row, place(message), message.row, key, *stored(message)) for key, message in messages.items()),
-        )
-        turns = list(turns_of(conversation.messages))
-        rows = [
-            insert(
-                self._db,
-                f"turn (conversation_id, position, {TURN})",
-                (row, place(messages[well_formed(turn.message_keys[0])]), *stored_turn(turn)),
-            )
-            for turn in turns
-        ]
-        pairs = [(pair_id(origin, key, turns[t], turns[r]), rows[t], rows[r]) for t, r in pair_positions(turns)]
-        self._db.executemany("INSERT INTO pair (id, trigger_id, response_id) VALUES (?, ?, ?)", pairs)
-        made.update(identity for identity, _, _ in pairs)
-        return messages
 
     def _pair(self, row: Sequence[Any]) -> Pair:
         *pair, holdout, conversation, position = row
@@ -531,18 +350,6 @@ _PAIR_TEXTS: Final = (
     "SELECT pair.id, t.text, r.text, r.start_ms FROM pair "
     "JOIN turn t ON t.id = trigger_id JOIN turn r ON r.id = response_id"
 )
-
-_FORGOT: Final = "INSERT OR REPLACE INTO fact SELECT 'forgot_revision', value FROM fact WHERE name = 'revision'"
-
-
-@contextmanager
-def _changes(source: Source, since: bytes | None) -> Iterator[Changes]:
-    """What has changed in a source, or everything of one that cannot tell."""
-    if isinstance(source, IncrementalSource):
-        with source.changes(since) as changes:
-            yield changes
-    else:
-        yield Changes(source.conversations(), None, bytes)
 
 
 @contextmanager

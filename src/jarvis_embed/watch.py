@@ -9,18 +9,20 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from .errors import DiskFull, HomeLocked, JarvisEmbedError, LibraryEmpty, SourceError
+from .errors import DiskFull, HomeLocked, JarvisEmbedError, LibraryEmpty, SourceDamaged, SourceError, SourceLocked
 from .home import embeddings_folder, locked
-from .library import IngestReport, Library
+from .intake import IngestReport
+from .library import Library
 from .models.encoder import Encoder
 from .purge import WATCH_LOCK
-from .sources.access import access_to, is_at_rest, is_database
 from .sources.base import Source
+from .sources.database import is_at_rest, is_database
+from .sources.kinds import require_access
 from .spaces.build import BuildReport, build
 
 EVERY: Final = 0.25
@@ -66,15 +68,20 @@ class DatabaseFollower:
             mark = self.path.stat()
             file = mark.st_ino
             if self._database is None and is_at_rest(self.path):
-                return file, mark.st_mtime_ns, mark.st_size
+                return file, mark.st_mtime_ns, mark.st_size, self._log()
             if self._database is None or file != self._file:  # another file has taken its place
                 self.close()
                 self._database = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)
                 self._file = file
             return file, self._database.execute("PRAGMA data_version").fetchone()[0]
-        except (OSError, sqlite3.Error):
+        except (OSError, sqlite3.Error, SourceError):
             self.close()
             return None
+
+    def _log(self) -> object:
+        """Of a write-ahead log that a crash has left."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        return (log.stat().st_mtime_ns, log.stat().st_size) if log.exists() else None
 
     def close(self) -> None:
         if self._database is not None:
@@ -110,12 +117,11 @@ def follower_of(path: Path) -> Follower:
     """The way to follow ``path``.
 
     Raises:
-        SourceError: nothing there, or it may not be read.
+        SourceMissing, SourceNotPermitted: as they say.
     """
-    access = access_to(path)
-    if access.state in ("missing", "not permitted"):
-        raise SourceError(access.problem, access.next_step)
-    return DatabaseFollower(path) if is_database(path) else FileFollower(path)
+    with suppress(SourceLocked, SourceDamaged):  # that may pass
+        require_access(path)
+    return DatabaseFollower(path) if path.is_file() and is_database(path) else FileFollower(path)
 
 
 def watch(

@@ -9,7 +9,7 @@ import typer
 from ..doctor import Verdict, examine
 from ..home import home_folder
 from .ask import day
-from .output import HomeOption, JsonOption, count, out, print_json
+from .output import HomeOption, JsonOption, count, out, print_json, progress_bar
 
 _MARKS: Final[dict[Verdict, str]] = {"good": "[green]✓[/]", "note": "[yellow]·[/]", "broken": "[red]✗[/]"}
 
@@ -25,7 +25,8 @@ def doctor(
 
     Exit code 1 if something is broken.
     """
-    found = examine(home_folder(home), fix=fix)
+    with progress_bar(hidden=as_json) as show:
+        found = examine(home_folder(home), fix=fix, progress=show)
     if as_json:
         print_json({"healthy": found.healthy, "findings": found.findings, "coverage": found.coverage})
     else:

@@ -70,11 +70,13 @@ class Changes:
         rows: which rows of the source were read; a message that was known from one of them and does not come again is
             gone, and every other message is as it was. None if everything was read.
         state: what to ask with the next time; to be called after ``conversations`` was read.
+        persons: for everybody who has several names (a number, an address), all of them.
     """
 
     conversations: Iterator[Conversation]
     rows: Sequence[range] | None
     state: Callable[[], bytes]
+    persons: Sequence[Sequence[str]] = ()
 
 
 @runtime_checkable

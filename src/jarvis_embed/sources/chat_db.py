@@ -78,10 +78,10 @@ class ChatDbSource:
             before = Marks.unpacked(since) if since else None
             parts = None if before is None else snapshot.changed(before)
             if parts is None:
-                yield Changes(self._explaining(snapshot.all()), None, snapshot.state)
+                yield Changes(self._explaining(snapshot.all()), None, snapshot.state, snapshot.people.several)
             else:
                 self._conversations = len(parts[0])
-                yield Changes(iter(parts[0]), parts[1], snapshot.state)
+                yield Changes(iter(parts[0]), parts[1], snapshot.state, snapshot.people.several)
 
     def _explaining(self, conversations: Iterator[Conversation]) -> Iterator[Conversation]:
         """The same, with errors of this file told from those of whoever reads it."""

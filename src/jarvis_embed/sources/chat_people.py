@@ -50,11 +50,13 @@ class People:
         sender: row of ``handle`` → name of the person: the handle that was there first.
         chats: the conversations, by the oldest of their rows.
         chat_of: row of ``chat`` → its conversation.
+        several: the handles of everybody who has more than one.
     """
 
     sender: dict[int, str] = field(default_factory=dict)
     chats: list[Chat] = field(default_factory=list)
     chat_of: dict[int, Chat] = field(default_factory=dict)
+    several: list[tuple[str, ...]] = field(default_factory=list)
 
     def marks(self) -> dict[str, str]:
         """Handle, or chat, → a mark of what it means, which changes where messages must be read anew for it."""
@@ -77,6 +79,7 @@ def read_people(db: sqlite3.Connection) -> People:
     named: defaultdict[str, list[str]] = defaultdict(list)
     for handle, sender in sorted(people.sender.items()):
         named[sender].append(handles[handle])
+    people.several = [tuple(names) for names in map(dict.fromkeys, named.values()) if len(names) > 1]
     taken: set[str] = set()
     for chats in _grouped(rows, members, people.sender).values():
         chat = _conversation(chats, members, people.sender, named, taken)

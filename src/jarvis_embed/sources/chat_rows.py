@@ -40,6 +40,13 @@ COLUMNS: Final[Mapping[str, str]] = {
 MAX_CHARACTERS: Final = 1_000_000
 """A longer text is no message, and would fill the memory of everything that comes after."""
 
+_BAD_COLUMN: Final = "a column holds what it cannot"
+_BAD_TIME: Final = "no usable time"
+_BAD_BODY: Final = "attributedBody not readable"
+_TOO_LONG: Final = f"longer than {MAX_CHARACTERS:,} characters"
+NOT_READABLE: Final = (_BAD_BODY, _BAD_TIME, _BAD_COLUMN, _TOO_LONG)
+"""Causes for which a message is lost; every other row that is left out is no message, or not one any more."""
+
 _PREVIEW: Final = "com.apple.messages.URLBalloonProvider"
 _STICKER: Final = 1000
 _NANOSECONDS_FROM: Final = 100_000_000_000
@@ -81,7 +88,7 @@ class Reading:
             try:
                 cause = self._read(*row)
             except (TypeError, ValueError, OverflowError, AttributeError):
-                cause = "a column holds what it cannot"
+                cause = _BAD_COLUMN
             if cause:
                 self._unreadable[cause] += 1
 
@@ -114,7 +121,7 @@ class Reading:
             return cause
         sent_ms = milliseconds(date)
         if sent_ms is None:
-            return "no usable time"
+            return _BAD_TIME
         sender = ME if mine else self._sender.get(handle or 0, self._chat.other)
         if kind and is_tapback(kind):
             part, target = target_of(reference or "")
@@ -128,7 +135,7 @@ class Reading:
             return found
         stated, source = found
         if len(stated) > MAX_CHARACTERS:
-            return f"longer than {MAX_CHARACTERS:,} characters"
+            return _TOO_LONG
         message = Message(
             key=guid or f"row {row}",
             sender=sender,
@@ -150,7 +157,7 @@ class Reading:
         if decoded is not None:
             source, found = "attributedBody", decoded
         elif body:
-            return _Cause("attributedBody not readable")
+            return _Cause(_BAD_BODY)
         else:
             source, found = "text", text if isinstance(text, str) else ""
         left = found if found.isascii() else found.translate(_PLACEHOLDERS)

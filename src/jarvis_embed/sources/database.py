@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import SourceDamaged, SourceError, SourceForeign, SourceLocked, SourceMissing, SourceNotPermitted
+from .access import responsible_program
 
 _MAGIC: Final = b"SQLite format 3\0"
 _WAL_FORMAT: Final = 2
@@ -36,6 +37,23 @@ def is_database(path: Path) -> bool:
         SourceError: it cannot be read; see ``opened``.
     """
     return _header(path).startswith(_MAGIC)
+
+
+def is_at_rest(path: Path) -> bool:
+    """Whether a database in WAL mode is open nowhere. A reader would leave files beside it.
+
+    Raises:
+        SourceError: it cannot be read; see ``opened``.
+    """
+    return _in_wal_mode(_header(path)) and not _is_live(path)
+
+
+def _in_wal_mode(header: bytes) -> bool:
+    return len(header) > 18 and header[18] == _WAL_FORMAT
+
+
+def _is_live(path: Path) -> bool:
+    return all(path.with_name(path.name + ending).exists() for ending in ("-wal", "-shm"))
 
 
 def tables_of(path: Path) -> frozenset[str]:
@@ -106,9 +124,9 @@ def _header(path: Path) -> bytes:
 @contextmanager
 def _address(path: Path, header: bytes) -> Iterator[str]:
     """The URI by which to open ``path`` without leaving a trace."""
-    wal, shared = path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+    wal = path.with_name(f"{path.name}-wal")
     uri = f"{path.as_uri()}?mode=ro"
-    if len(header) < 19 or header[18] != _WAL_FORMAT or (wal.exists() and shared.exists()):
+    if not _in_wal_mode(header) or _is_live(path):
         yield uri
     elif not wal.exists():
         before = path.stat()
@@ -178,7 +196,7 @@ def _not_permitted(path: Path) -> SourceNotPermitted:
     if sys.platform == "darwin":
         return SourceNotPermitted(
             f"macOS does not let this program read {path}",
-            "System Settings → Privacy & Security → Full Disk Access: switch on the program that you run this in "
-            "(Terminal, iTerm …) and start it again",
+            f"Allow it: System Settings → Privacy & Security → Full Disk Access → switch on {responsible_program()}, "
+            "then start that program again",
         )
     return SourceNotPermitted(f"{path} may not be read by this user", "Change its permissions, or the user")

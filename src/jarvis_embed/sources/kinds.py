@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..errors import SourceDamaged, SourceError, SourceForeign, SourceLocked, SourceMissing, SourceNotPermitted
+from ..errors import SourceError, SourceForeign
 from . import csv_table, imessage_export, whatsapp
-from .access import access_to
 from .base import DateOrder, ReadOptions, Source
 from .chat_db import TABLES as CHAT_TABLES
 from .chat_db import ChatDbSource
 from .chitchat import ChitchatSource
-from .database import is_database, tables_of
+from .database import explained, is_database, tables_of
 from .jarvis_db import JarvisDbSource
 from .jsonl import JsonlSource
 from .textfile import encoding_of
@@ -84,7 +83,7 @@ def open_source(
     if kind is None and location == "chitchat":
         kind = "chitchat"
     if kind != "chitchat":
-        _require_access(Path(location))
+        require_access(Path(location))
     if kind is None:
         kind = kind_of(Path(location))
     if kind not in READERS:
@@ -101,7 +100,7 @@ def kind_of(path: Path) -> str:
     Raises:
         SourceError: nothing there, not to be read, or of no kind that is known.
     """
-    _require_access(path)
+    require_access(path)
     kind = _kind_of_folder(path) if path.is_dir() else _kind_of_file(path)
     if kind is None:
         raise SourceError(
@@ -128,18 +127,17 @@ def kind_of_database(path: Path) -> str | None:
     )
 
 
-_ERRORS: Final[Mapping[str, type[SourceError]]] = {
-    "missing": SourceMissing,
-    "not permitted": SourceNotPermitted,
-    "locked": SourceLocked,
-    "damaged": SourceDamaged,
-}
+def require_access(path: Path) -> None:
+    """Try to read a file or folder, and if it is a database, ask it something. Nothing is written.
 
-
-def _require_access(path: Path) -> None:
-    access = access_to(path)
-    if access.state not in ("readable", "not a database"):
-        raise _ERRORS.get(access.state, SourceError)(access.problem, access.next_step)
+    Raises:
+        SourceMissing, SourceNotPermitted, SourceLocked, SourceDamaged: as they say.
+    """
+    with explained(path):
+        if path.is_dir():
+            os.listdir(path)  # noqa: PTH208  only the permission is asked for
+        elif is_database(path):
+            tables_of(path)
 
 
 def _kind_of_folder(folder: Path) -> str | None:

@@ -44,7 +44,7 @@ def test_a_known_message_is_answered_as_before(space: Space, home: Path) -> None
 
 def test_every_stage_is_timed_in_order(space: Space, home: Path) -> None:
     suggestion = je.suggest("lunch?", space=space, home=home)
-    assert [timing.stage for timing in suggestion.timings] == ["embed", "search", "rank", "fetch"]
+    assert [timing.stage for timing in suggestion.timings] == ["embed", "search", "classify", "rank", "fetch"]
     assert all(timing.ms >= 0 for timing in suggestion.timings)
     assert suggestion.trigger_label is None
 

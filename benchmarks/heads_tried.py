@@ -1,0 +1,102 @@
+"""Other ways to make the classifier heads, each by macro F1 in cross-validation on the gold training labels.
+
+    python benchmarks/heads_tried.py [--model minilm-l6] [--home HOME]
+
+A conversation is on one side. The validation labels are not read: nothing may be chosen by them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+from sklearn.svm import SVC, LinearSVC
+
+import jarvis_embed as je
+from jarvis_embed.labels.gold import gold_examples
+from jarvis_embed.labels.scheme import LABELS, TASKS
+from jarvis_embed.training import heads
+from jarvis_embed.training.heads import Setting, macro_f1
+from jarvis_embed.training.prior import read_prior
+
+SETTING = Setting(1.0, 1.5, 0.8)
+Maker = Callable[[], Any]
+
+
+def score(inputs: Any, matrix: Any, make: Maker) -> float:
+    """Macro F1 of the guesses for held-out conversations."""
+    guess = np.zeros(len(inputs.truth), np.int64)
+    for inside, outside in heads._folds(inputs, seed=1):
+        guess[outside] = make().fit(matrix[inside], inputs.truth[inside]).predict(matrix[outside])
+    return macro_f1(inputs.truth, guess, len(LABELS[inputs.task]))
+
+
+def ours(inputs: Any, setting: Setting = SETTING) -> float:
+    logits = heads._held_out_logits(inputs, heads._folds(inputs, seed=1), setting)
+    return macro_f1(inputs.truth, logits.argmax(1), len(LABELS[inputs.task]))
+
+
+def ways(inputs: Any) -> dict[str, Callable[[], float]]:
+    """Name → what computes its score."""
+    none = np.empty((len(inputs.truth), 0), np.float32)
+    bare = replace(inputs, hints=none)
+    facts = heads._matrix(replace(bare, dense=none), SETTING)
+    both = heads._matrix(bare, SETTING)
+    vector = inputs.dense
+    found: dict[str, Callable[[], float]] = {
+        "vector alone": lambda: score(inputs, vector, lambda: _logistic(10)),
+        "vector alone, RBF support vectors": lambda: score(
+            inputs, vector, lambda: SVC(C=5, gamma=1.5, class_weight="balanced")
+        ),
+        "facts alone": lambda: score(inputs, facts, lambda: _logistic(1)),
+        "vector and facts": lambda: ours(bare),
+        "the same, linear support vectors": lambda: score(
+            inputs, both, lambda: LinearSVC(C=0.3, class_weight="balanced")
+        ),
+        "the same, a hidden layer of 64": lambda: score(
+            inputs, both, lambda: MLPClassifier((64,), alpha=0.01, max_iter=12, batch_size=64, random_state=0)
+        ),
+        "the same, every message once": lambda: ours(bare, replace(SETTING, balance=0.0)),
+        "the same, every label alike": lambda: ours(bare, replace(SETTING, balance=1.0)),
+    }
+    if inputs.task == "response":
+        half = vector.shape[1] // 2
+        answer, asked = vector[:, :half], vector[:, half:]
+        more = np.hstack([vector, answer * asked * np.float32(np.sqrt(half)), np.abs(answer - asked)])
+        found["vector of the response alone"] = lambda: score(inputs, answer, lambda: _logistic(10))
+        found["vectors, products and differences"] = lambda: score(inputs, more, lambda: _logistic(1))
+    if inputs.hints.shape[1]:
+        found["vector, facts and prior (chosen)"] = lambda: ours(inputs)
+    return found
+
+
+def _logistic(strength: float) -> LogisticRegression:
+    return LogisticRegression(C=strength, class_weight="balanced", max_iter=300, tol=1e-3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="minilm-l6")
+    parser.add_argument("--home")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")  # the hidden layer is stopped early on purpose
+    encoder = je.load_encoder(arguments.model, home=arguments.home, cache=0)
+    examples = gold_examples("train")
+    vectors = heads._embedded(encoder, examples, lambda _done, _total: None)
+    for task in TASKS:
+        of_task = [example for example in examples if example.task == task]
+        inputs = heads._inputs(task, of_task, vectors, read_prior())
+        for name, measure in ways(inputs).items():
+            start = time.perf_counter()
+            print(f"{task:<9} {name:<36} {measure():.3f}   {time.perf_counter() - start:5.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -16,7 +16,7 @@ demo: $(VENV)/demo.done ## install what is needed and run the main job on real c
 	$(BIN)/jarvis-embed demo
 
 test: $(VENV)/test.done lint ## install what is needed and run every check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/test.done ## style and types
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -96,6 +97,15 @@ def test_a_purged_contact_stays_away_through_an_incremental_ingest(
     assert (senders(home), keys(home)) == ({"me", BEN}, {BEN, "chat1"})
     je.build(encoder, home)
     assert traces(home, [SECRET, ANNA, ANNA_MAIL], encoder) == []
+
+
+def test_what_is_remembered_of_a_source_names_nobody(made: History, home: Path) -> None:
+    made.say(made.with_anna, f"Liked “{made.with_anna} said 3”")  # a conversation that is kept in mind by its key
+    made.say(made.with_anna, "ok", made.anna)
+    ingest(home, made.path)
+    with je.Library.open(home) as library:
+        (state,) = library._db.execute("SELECT state FROM source").fetchone()
+    assert not any(name.encode() in zlib.decompress(state) for name in (ANNA, ANNA_MAIL, BEN, "chat1"))
 
 
 def test_a_purged_contact_stays_away_when_a_handle_is_found_to_be_theirs(made: History, home: Path) -> None:

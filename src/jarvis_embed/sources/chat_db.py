@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Final
 from ..messages import Conversation
 from .base import Changes, Unreadable
 from .chat_marks import Hanging, Marks, block_of, read_marks, rows_of
-from .chat_people import Chat, People, read_people
+from .chat_people import Chat, People, mark_of, read_people
 from .chat_rows import COLUMNS, Reading
 from .database import columns_of, explained, opened, require
 
@@ -139,13 +139,13 @@ class _Snapshot:
         if len(blocks) > _TOO_MANY * len(now.blocks) + 1 or self._somebody_changed(before):
             return None
         for chat in self.people.chats:
-            if chat.key in before.quoting:
+            if mark_of(chat.key) in before.quoting:
                 self._note_quoting(chat)
         whole = {
             self.people.chat_of[int(name[1:])].key
             for name, mark in before.people.items()
             if name[0] == "c" and now.people.get(name, mark) != mark
-        } | {key for key, mark in before.quoting.items() if now.quoting.get(key) != mark}
+        } | {chat.key for chat in self.people.chats if _differs(mark_of(chat.key), before.quoting, now.quoting)}
         while True:
             parts, rows, more = self._parts(blocks, whole)
             if not more:
@@ -206,7 +206,7 @@ class _Snapshot:
         statement = "SELECT DISTINCT chat_id FROM chat_message_join WHERE message_id BETWEEN ? AND ?"
         found = (self._db.execute(statement, (rows.start, rows.stop - 1)) for rows in chosen.ranges())
         chats = {self.people.chat_of[chat].key for (chat,) in chain.from_iterable(found) if chat in self.people.chat_of}
-        return chats & self._marks.quoting.keys()
+        return {key for key in chats if mark_of(key) in self._marks.quoting}
 
     def _homes_of(self, rows: Sequence[int]) -> dict[int, Chat]:
         statement = "SELECT message_id, min(chat_id) FROM chat_message_join WHERE message_id IN ({}) GROUP BY 1"
@@ -231,7 +231,7 @@ class _Snapshot:
                 "SELECT count(*), total(message_id) FROM chat_message_join WHERE chat_id = ?", (row,)
             ).fetchone()
             mark += count * 1_000_003 + int(total)
-        self._marks.quoting[chat.key] = mark
+        self._marks.quoting[mark_of(chat.key)] = mark
 
     def _count_homeless(self) -> None:
         joined = "SELECT message_id FROM chat_message_join WHERE chat_id IN (SELECT ROWID FROM chat)"
@@ -279,6 +279,10 @@ class _Chosen(Collection[int]):
             else:
                 ranges.append(rows)
         return ranges
+
+
+def _differs(name: str, before: Mapping[str, int], now: Mapping[str, int]) -> bool:
+    return name in before and before[name] != now.get(name)
 
 
 def _start(rows: range) -> int:

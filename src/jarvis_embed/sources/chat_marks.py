@@ -57,8 +57,8 @@ class Marks:
     Attributes:
         blocks: block → mark.
         people: handle or chat → mark (see ``People.marks``).
-        quoting: conversations with texts that may be tapbacks by quoting → mark of their rows. What such a text is
-            depends on all that was said before, so these conversations are read as a whole.
+        quoting: mark of the key of a conversation with texts that may be tapbacks by quoting → mark of its rows. What
+            such a text is depends on all that was said before, so these conversations are read as a whole.
     """
 
     blocks: dict[int, int] = field(default_factory=dict)

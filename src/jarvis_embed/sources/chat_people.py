@@ -62,9 +62,9 @@ class People:
         """Handle, or chat, → a mark of what it means, which changes where messages must be read anew for it."""
         marks = {f"h{row}": sender for row, sender in self.sender.items()}
         for chat in self.chats:
-            about = _mark((chat.key, chat.people, chat.is_group, chat.name, chat.other))
+            about = mark_of((chat.key, chat.people, chat.is_group, chat.name, chat.other))
             marks |= {f"c{row}": about for row in chat.rows}
-        return {name: _mark(value) for name, value in marks.items()}
+        return {name: mark_of(value) for name, value in marks.items()}
 
 
 def read_people(db: sqlite3.Connection) -> People:
@@ -169,5 +169,6 @@ def _conversation(
     )
 
 
-def _mark(value: object) -> str:
+def mark_of(value: object) -> str:
+    """A short hash: what is remembered of a source names nobody."""
     return hashlib.blake2b(repr(value).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

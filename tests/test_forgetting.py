@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -267,6 +267,7 @@ class Memory:
 
 
 @settings(max_examples=60, deadline=None)
+@example([("x", "Anna", 0, "hey"), ("x", "Robin", 1, "hey")], [Wish(before_ms=1), Wish(contact="Anna")])
 @given(TALKS, st.lists(WISHES, max_size=3))
 def test_to_forget_is_to_have_never_read(
     tmp_path_factory: pytest.TempPathFactory, said: list[tuple[str, str, int, str]], wishes: list[Wish]
@@ -283,6 +284,21 @@ def test_to_forget_is_to_have_never_read(
             contents.append(sorted((p.conversation, p.trigger, p.response, p.context) for p in library.pairs()))
             assert library.would_forget(Wish(before_ms=0)).messages == 0
     assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize("is_from_me", [True, None])
+def test_a_contact_whose_part_a_date_took_first_can_still_be_forgotten(home: Path, is_from_me: bool | None) -> None:
+    anna = Message("1", "Anna", 0, "hey", None if is_from_me is None else False)
+    own = [Message("2", "Robin", 5, "hey there", is_from_me), Message("3", "Robin", 9, "still here?", is_from_me)]
+    source = Memory([])
+    source.conversations = lambda: iter([Conversation("x", [anna, *own])])  # type: ignore[method-assign]
+    with je.Library.open(home) as library:
+        library.ingest(source)
+        library.forget(Wish(before_ms=3))
+        assert library.counts().messages == 2
+        assert library.forget(Wish(contact="Anna")).messages == 2
+        library.ingest(source)
+        assert library.counts().messages == 0
 
 
 class TestCommand:

@@ -85,6 +85,8 @@ class Rules:
             return conversation
         if self._is_with_contact(conversation):
             return replace(conversation, messages=(), people=(), name=None)
+        if self._cuts_by_date(conversation):
+            conversation = _with_people(conversation)
         kept = [self._without_tapbacks(message) for message in conversation.messages if not self._forgets(message)]
         people = tuple(person for person in conversation.people if not self._is_contact(person))
         same = len(kept) == len(conversation.messages) and all(map(is_, kept, conversation.messages))
@@ -98,6 +100,11 @@ class Rules:
     def _forgets(self, message: Message) -> bool:
         too_old = self.before_ms is not None and message.sent_ms < self.before_ms
         return too_old or self._is_contact(message.sender)
+
+    def _cuts_by_date(self, conversation: Conversation) -> bool:
+        if self.before_ms is None:
+            return False
+        return any(m.sent_ms < self.before_ms and not self._is_contact(m.sender) for m in conversation.messages)
 
     def _without_tapbacks(self, message: Message) -> Message:
         if not any(self._is_contact(tapback.sender) for tapback in message.tapbacks):
@@ -121,6 +128,20 @@ class Rules:
         others = {sender for sender, mine in senders.items() if not mine}
         unknown_owner = all(mine is None for mine in senders.values())
         return bool(forgotten) and (others <= forgotten or (unknown_owner and len(senders) <= 2))
+
+
+def _with_people(conversation: Conversation) -> Conversation:
+    """The conversation with the people that its senders tell of, where the source names none.
+
+    Once old messages are gone, the senders do not tell any more whom the rest was written to; and a later wish to
+    forget that contact must still find it. Of two people of whom neither is known to be the owner, both are meant.
+    """
+    if conversation.people or conversation.is_group is not None:
+        return conversation
+    senders = {message.sender: message.is_from_me for message in conversation.messages}
+    others = tuple(sender for sender, mine in senders.items() if not mine)
+    unknown_pair = len(senders) <= 2 and all(mine is None for mine in senders.values())
+    return replace(conversation, people=others, is_group=False if unknown_pair else None)
 
 
 @lru_cache(maxsize=65_536)

@@ -194,6 +194,8 @@ def test_the_sealed_part_is_the_newest_and_another_row(examined: Callable[..., j
 class _Contextual:
     """An encoder that was trained to read context and has another projection for replies."""
 
+    reads_context = has_response_side = True
+
     def __init__(self, encoder: Encoder) -> None:
         self.name, self.encoder = "contextual", encoder
         self.asked: list[tuple[str, ...]] = []
@@ -204,9 +206,10 @@ class _Contextual:
     def embed_responses(self, texts: Sequence[str]) -> np.ndarray:
         return self.encoder.embed([f"reply {text}" for text in texts])
 
-    def embed_with_context(self, trigger: str, context: Sequence[str]) -> np.ndarray:
-        self.asked.append(tuple(context))
-        return self.encoder.embed([" ".join([*context, "then", trigger])])[0]
+    def embed_in_context(self, triggers: Sequence[str], contexts: Sequence[Sequence[str]]) -> np.ndarray:
+        self.asked += map(tuple, contexts)
+        pairs = zip(triggers, contexts, strict=True)
+        return self.encoder.embed([" ".join([*context, "then", trigger]) for trigger, context in pairs])
 
 
 class TestCompetitors:
@@ -216,7 +219,7 @@ class TestCompetitors:
         assert who.reads_context
         found = who.triggers(["lunch?"], [["one", "two", "three"]])
         assert model.asked[-1] == ("two", "three")
-        assert found[0] == pytest.approx(model.embed_with_context("lunch?", ["two", "three"]))
+        assert found[0] == pytest.approx(model.embed_in_context(["lunch?"], [["two", "three"]])[0])
         assert who.responses(["sure", "no"]) == pytest.approx(model.embed_responses(["sure", "no"]))
 
     def test_any_other_reads_context_and_trigger_as_one_text(self, encoder: Encoder) -> None:

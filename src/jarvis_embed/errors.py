@@ -19,6 +19,7 @@
     │   ├── WeightsMissing     a known model without weights on this machine
     │   ├── WeightsDamaged     weights or tokenizer that cannot be read
     │   ├── ModelUnsupported   a readable model that is not a BERT encoder of ours
+    │   ├── ModelRefused       a trained model that did not pass its exam
     │   └── DownloadFailed     the hub did not give what was asked for
     ├── SpaceError
     │   ├── LibraryEmpty       no pair of messages to build a space of
@@ -28,6 +29,7 @@
     │   ├── HeadsMissing       no classifier was trained for this space
     │   └── FingerprintMismatch  made by one model, about to be used with another
     ├── LabelError             labels that cannot be read, or that nothing can be learned from
+    ├── TrainingError          a model cannot be trained: too few pairs, or torch is missing
     └── EvaluationError        a model cannot be examined
         └── TextLeak           what is examined is also in the training data
 
@@ -124,6 +126,10 @@ class ModelUnsupported(ModelError):
     """The folder holds a model that this package cannot run."""
 
 
+class ModelRefused(ModelError):
+    """A trained model that is not better than its parent, or was never examined."""
+
+
 class DownloadFailed(ModelError):
     """The hub could not be reached, or what it sent is not what was asked for."""
 
@@ -158,6 +164,10 @@ class FingerprintMismatch(SpaceError):
 
 class LabelError(JarvisEmbedError):
     """A file of labels is broken, or there are too few labels to learn from."""
+
+
+class TrainingError(JarvisEmbedError):
+    """There is too little to learn from, or a library that training needs is missing."""
 
 
 class EvaluationError(JarvisEmbedError):

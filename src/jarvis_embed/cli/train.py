@@ -18,14 +18,18 @@ from ..library import Library
 from ..models.encoder import load_encoder
 from ..models.machine import usable_cores
 from ..spaces.heads_store import replace_heads
+from . import train_pairs
 from .output import HomeOption, JsonOption, count, err, out, print_json, progress_bar
 
-app = typer.Typer(help="Train classifiers.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Train models and classifiers.", no_args_is_help=True, rich_markup_mode=None)
+app.command("pairs")(train_pairs.pairs)
+app.command("reference")(train_pairs.reference)
+app.command("examine")(train_pairs.examine)
 
 
 @app.callback()
 def train() -> None:
-    """Train classifiers."""
+    """Train models and classifiers."""
 
 
 @app.command()

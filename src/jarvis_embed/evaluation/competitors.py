@@ -63,9 +63,8 @@ class EncoderCompetitor:
         self.encoder = encoder
         self._messages = _Remembered(lambda texts: encoder.embed(texts, progress))
         self._responses = _Remembered(encoder.embed_responses)
-        asked, before = "are you coming?", ["we are at the park", "nice!"]
-        self.reads_context = not np.array_equal(encoder.embed_with_context(asked, before), encoder.embed([asked])[0])
-        self._same_sides = np.array_equal(encoder.embed_responses(before), encoder.embed(before))
+        self.reads_context = encoder.reads_context
+        self._same_sides = not encoder.has_response_side
 
     def messages(self, texts: Sequence[str]) -> Dense:
         return self._messages(texts)
@@ -76,8 +75,7 @@ class EncoderCompetitor:
             return self.messages(texts)
         last = [tuple(context[-CONTEXT_READ:]) for context in contexts]
         if self.reads_context:
-            embed = self.encoder.embed_with_context
-            return np.stack([embed(text, context) for text, context in zip(texts, last, strict=True)])
+            return self.encoder.embed_in_context(texts, last)
         return self.messages([in_one_text(text, context) for text, context in zip(texts, last, strict=True)])
 
     def responses(self, texts: Sequence[str]) -> Dense:

@@ -18,6 +18,7 @@ from ..config import Precision
 from ..errors import HomeError
 from ..home import sha256_of, write_json, write_private
 from ..text import TEXT_VERSION
+from .projections import projections_checksum
 from .store import model_home
 from .weights import ModelFolder, load_tensors
 
@@ -34,6 +35,7 @@ class Identity:
     Attributes:
         weights, tokenizer: sha256 of the files, hexadecimal.
         recipe: the precision and the version of its arithmetic.
+        projections: sha256 of the maps that training added; empty where there are none.
     """
 
     weights: str
@@ -44,11 +46,13 @@ class Identity:
     recipe: str
     normalisation: str = "l2"
     text_version: int = TEXT_VERSION
+    projections: str = ""
 
     @property
     def fingerprint(self) -> str:
         """32 hexadecimal digits."""
-        stated = json.dumps(asdict(self), sort_keys=True).encode("utf-8")
+        named = {name: value for name, value in asdict(self).items() if value != "" or name != "projections"}
+        stated = json.dumps(named, sort_keys=True).encode("utf-8")
         return hashlib.blake2b(stated, digest_size=16).hexdigest()
 
 
@@ -61,6 +65,7 @@ def identify(model: ModelFolder, precision: Precision) -> Identity:
         prompt=model.prompt,
         max_length=model.max_length,
         recipe=f"{precision}/{GRAPH_VERSION}",
+        projections=projections_checksum(model.folder),
     )
 
 

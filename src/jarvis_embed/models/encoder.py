@@ -23,6 +23,7 @@ from .engine import Engine, Vectors
 from .kernel import KernelEngine, is_supported
 from .kernel_build import kernel_library, kernel_state
 from .machine import usable_cores
+from .projections import Projections, read_projections
 from .runtime import OnnxEngine
 from .store import find_model
 from .tokens import load_tokenizer
@@ -53,9 +54,8 @@ class Encoder:
         engine: what computes: ``"kernel"`` or ``"onnx"``. It does not change the fingerprint, for both compute the
             same from the same numbers; their vectors differ by rounding (cosine ≥ 0.999).
         reads_context: whether ``embed_with_context`` gives another vector than ``embed``.
+        has_response_side: whether ``embed_responses`` does.
     """
-
-    reads_context = False
 
     def __init__(
         self,
@@ -67,10 +67,14 @@ class Encoder:
         tokenizer: tokenizers.Tokenizer,
         engine: Engine,
         cache: int = 0,
+        projections: Projections | None = None,
     ) -> None:
         self.name, self.fingerprint, self.precision, self.max_length = name, fingerprint, precision, max_length
         self.engine, self.dim = engine.name, engine.dim
         self._prompt, self._tokenizer, self._engine = prompt, tokenizer, engine
+        self._projections = projections or Projections()
+        self.reads_context = self._projections.context is not None
+        self.has_response_side = self._projections.response is not None
         self._query = lru_cache(maxsize=cache)(self._embed_one)
 
     def __repr__(self) -> str:
@@ -117,15 +121,39 @@ class Encoder:
     def embed_with_context(self, trigger: str, context: Sequence[str]) -> Vectors:
         """Embed a trigger with the turns before it, oldest first; (dim,) float32.
 
-        A model that was not trained to read context embeds the trigger alone.
+        A model that was not trained to read context embeds the trigger alone. One that was reads the last
+        two turns, or as many as it was trained with; an assistant that has embedded them before finds them in
+        the cache.
         """
-        del context
-        vector: Vectors = self.embed([trigger])[0]
+        vector: Vectors = self.embed_in_context([trigger], [context])[0]
         return vector
+
+    def embed_in_context(self, triggers: Sequence[str], contexts: Sequence[Sequence[str]]) -> Vectors:
+        """``embed_with_context`` for many: (n, dim) float32; ``contexts`` holds the turns before each trigger."""
+        alone, project = self._each(triggers), self._projections.context
+        if project is None or not len(triggers):
+            return alone
+        turns = [alone]
+        for back in range(1, self._projections.context_turns + 1):
+            there = [row for row, context in enumerate(contexts) if len(context) >= back]
+            before = np.zeros_like(alone)  # where nothing was said before
+            before[there] = self._each([contexts[row][-back] for row in there])
+            turns.append(before)
+        return project(*turns)
 
     def embed_responses(self, texts: Sequence[str]) -> Vectors:
         """Embed the reply side: equal to ``embed`` for a model without a projection of its own for replies."""
-        return self.embed(texts)
+        alone, project = self.embed(texts), self._projections.response
+        return alone if project is None or not len(texts) else project(alone)
+
+    def _each(self, texts: Sequence[str]) -> Vectors:
+        """``embed``, where one text or two are single queries, which are kept."""
+        return np.concatenate([self.embed([text]) for text in texts]) if 0 < len(texts) < 3 else self.embed(texts)
+
+    def tokens(self, text: str) -> list[int]:
+        """The numbers of the tokens that are read of ``text``, the two special ones included."""
+        found: list[int] = self._tokenizer.encode(self._prompt + normalise(text)).ids
+        return found
 
     def is_cut(self, text: str) -> bool:
         """Whether ``text`` has more than ``max_length`` tokens, so that its end is not read."""
@@ -181,6 +209,7 @@ def load_encoder(
         tokenizer=load_tokenizer(found),
         engine=_start(found, precision, identity, root, engine, alone, many),
         cache=cache,
+        projections=read_projections(found.folder, found.config.hidden),
     )
 
 

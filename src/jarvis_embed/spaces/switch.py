@@ -10,7 +10,8 @@ from ..config import Settings, load_settings, save_settings
 from ..errors import SpaceError, SpaceStale
 from ..library import Library
 from ..models.encoder import load_encoder
-from ..models.store import model_home
+from ..models.lineage import require_passed
+from ..models.store import find_model, model_home
 from .generations import generations_folder, read_pointer, roll_back
 from .manifest import check_files
 from .space import Space
@@ -26,13 +27,15 @@ class Switch:
 
 
 def use_model(name: str, home: Path) -> Switch:
-    """Make ``name`` the model that answers, if its space is whole and up to date.
+    """Make ``name`` the model that answers, if its space is whole and up to date, and it passed its exam if trained.
 
     Raises:
+        ModelRefused: it did not.
         SpaceMissing, SpaceStale, SpaceDamaged, FingerprintMismatch: it is not; nothing was changed. The message
             says how to build it.
     """
     settings = load_settings(home)
+    require_passed(find_model(name, home))
     _ready(name, home, settings)
     _answer_with(name, home, settings)
     return Switch("model", settings.model, name)

@@ -1,0 +1,178 @@
+"""``jarvis-embed train pairs | reference | examine``: a space of one's own, and the exam that it has to pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.table import Table
+
+from ..config import DEFAULT_MODEL, load_settings
+from ..conversations.selection import SelectionReport
+from ..home import home_folder
+from ..models.lineage import Verdict
+from .output import HomeOption, JsonOption, count, out, print_json, progress_bar
+
+DataOption = Annotated[Path | None, typer.Option("--data", help="Folder with public data files; see docs/training.md.")]
+ParentOption = Annotated[
+    str | None, typer.Option("--parent", help="Model to start from.", show_default="the one in use, else minilm-l6")
+]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto for the best that is here.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run that was broken off.")]
+ClassifiedOption = Annotated[bool, typer.Option(help="Also compare the classifiers, which takes some minutes.")]
+
+_SHOWN: Final = 12
+
+
+def pairs(
+    name: Annotated[
+        str | None, typer.Option(help="What the new model is called.", show_default="the parent's name, and -own")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="own, chitchat, reference, or a JSON file.")] = "own",
+    parent: ParentOption = None,
+    data: DataOption = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Pairs at most.", show_default="the recipe's")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every draw.", show_default="the recipe's")] = None,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Say which pairs would be learned from, and train nothing.")
+    ] = False,
+    classified: ClassifiedOption = True,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model on pairs of your history, examine it beside its parent, and say whether it may be used.
+
+    50,000 pairs take about half an hour on two cores. Broken off, it goes on with --resume.
+    """
+    from ..training.recipe import load_recipe
+
+    root = home_folder(home)
+    chosen = load_recipe(recipe)
+    changed: dict[str, Any] = {"pairs": limit, "seed": seed}
+    chosen = chosen.model_copy(update={key: value for key, value in changed.items() if value is not None})
+    begun = parent or load_settings(root).model
+    if report_only:
+        from ..training.pairs import gather_reports
+
+        reports = gather_reports(chosen, data, root)
+        if as_json:
+            print_json(reports)
+        else:
+            _print_selections(reports)
+        return
+    _train(name or f"{begun}-own", chosen, begun, data, root, device, resume, classified, as_json)
+
+
+def reference(
+    data: Annotated[Path, typer.Option("--data", help="Folder with public data files; see docs/training.md.")],
+    parent: ParentOption = DEFAULT_MODEL,
+    chitchat_only: Annotated[
+        bool, typer.Option("--chitchat-only", help="Learn from the chitchat corpus alone, as from one's own history.")
+    ] = False,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = False,
+    classified: ClassifiedOption = True,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the models of docs/training-log.md again, from public conversations, with the seed of their recipe."""
+    from ..training.recipe import RECIPES
+
+    root, begun = home_folder(home), parent or DEFAULT_MODEL
+    chosen = RECIPES["chitchat" if chitchat_only else "reference"]
+    name = f"{begun}-{'chitchat' if chitchat_only else 'reference'}"
+    _train(name, chosen, begun, data, root, device, resume, classified, as_json)
+
+
+def examine(
+    name: Annotated[str, typer.Argument(help="A model that was trained here.")],
+    data: DataOption = None,
+    classified: ClassifiedOption = True,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Examine a trained model again beside its parent, and say whether it may be used."""
+    from ..training.pairs import examine as examine_model
+
+    with progress_bar(hidden=as_json) as show:
+        _, verdict = examine_model(name, home=home_folder(home), data=data, classified=classified, progress=show)
+    if as_json:
+        print_json({"name": name, "passed": verdict.passed, "verdict": verdict})
+    else:
+        _print_verdict(name, verdict)
+    raise typer.Exit(0 if verdict.passed else 1)
+
+
+def _train(
+    name: str,
+    recipe: Any,
+    parent: str,
+    data: Path | None,
+    root: Path,
+    device: str,
+    resume: bool,
+    classified: bool,
+    as_json: bool,
+) -> None:
+    from ..training.pairs import train_pairs
+
+    with progress_bar(hidden=as_json) as show:
+        trained = train_pairs(
+            name,
+            recipe,
+            parent=parent,
+            data=data,
+            home=root,
+            device=device,
+            resume=resume,
+            classified=classified,
+            progress=show,
+        )
+    if as_json:
+        stated = {"name": name, "folder": trained.folder, "passed": trained.verdict.passed, "run": trained.run}
+        print_json({**stated, "selection": trained.selections, "verdict": trained.verdict})
+    else:
+        _print_selections(trained.selections)
+        run = trained.run
+        early = ", stopped early" if run.stopped_early else ""
+        out.print(
+            f"Trained {name} in {run.seconds / 60:.1f} min: {count(run.steps, 'step')}{early}; best at {run.best}."
+        )
+        _print_verdict(name, trained.verdict)
+    raise typer.Exit(0 if trained.verdict.passed else 1)
+
+
+def _print_selections(reports: Any) -> None:
+    for source, report in reports.items():
+        _print_selection(source, report)
+
+
+def _print_selection(source: str, report: SelectionReport) -> None:
+    out.print(
+        f"{source}: {report.kept:,} of {count(report.seen, 'pair')} from {count(report.contacts, 'conversation')}; "
+        f"the largest has {100 * report.largest_contact:.1f} %",
+        soft_wrap=True,
+    )
+    left = sorted(report.dropped.items(), key=lambda item: -item[1])[:_SHOWN]
+    out.print("  left out: " + (" · ".join(f"{why} {n:,}" for why, n in left) or "none"), style="dim", soft_wrap=True)
+
+
+def _print_verdict(name: str, verdict: Verdict) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
+    for heading in ("metric", "model", "parent", "difference", "needed", ""):
+        table.add_column(heading, justify="left" if heading == "metric" else "right")
+    for row in verdict.rows:
+        needed = "above 0, surely" if row.surely else f"at least {row.allowed:+.3f}"
+        difference = f"{row.difference:+.3f} ({row.low:+.3f} to {row.high:+.3f})"
+        mark = "[green]✓[/]" if row.passed else "[red]✗[/]"
+        table.add_row(row.metric, f"{row.value:.3f}", f"{row.parent:.3f}", difference, needed, mark)
+    out.print(table)
+    for metric in verdict.unmeasured:
+        out.print(f"not measured: {metric}", style="yellow")
+    if verdict.passed:
+        out.print(f"{name} passed. Next: jarvis-embed build {name}, then: jarvis-embed use {name}", soft_wrap=True)
+    else:
+        out.print(f"{name} is refused: {verdict.reason}. It is kept for inspection.", soft_wrap=True)

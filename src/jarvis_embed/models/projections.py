@@ -1,0 +1,117 @@
+"""What training may add to an encoder: a light map for replies, and one that joins a trigger with the turns before it.
+
+One space stays the shared one, in which messages are compared with their like. A reply is not like its trigger, so it
+gets a map of its own into the place where triggers look for it (two projections on one encoder: Henderson et al. 2020,
+ConveRT); and the turns before a trigger, each embedded alone, are mixed into its vector. Both are applied with numpy,
+after the encoder: a turn that was embedded once need not be read again for the message that follows it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import WeightsDamaged
+from .engine import Vectors
+
+PROJECTIONS_FILE: Final = "projections.safetensors"
+_AGAIN: Final = "Train the model again"
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """v₀ + B·gelu(A·[v₀ v₁ …] + a) + b, brought to length 1.
+
+    Attributes:
+        inner: A, (width, inputs · dim). inner_bias: a. outer: B, (dim, width). outer_bias: b. All float32.
+    """
+
+    inner: npt.NDArray[np.float32]
+    inner_bias: npt.NDArray[np.float32]
+    outer: npt.NDArray[np.float32]
+    outer_bias: npt.NDArray[np.float32]
+
+    @property
+    def inputs(self) -> int:
+        return int(self.inner.shape[1] // self.outer.shape[0])
+
+    def __call__(self, *vectors: Vectors) -> Vectors:
+        """Apply it to (n, dim) arrays, one for each input; the first is what is changed."""
+        mixed = _gelu(np.concatenate(vectors, axis=1) @ self.inner.T + self.inner_bias) @ self.outer.T
+        moved = vectors[0] + mixed + self.outer_bias
+        return np.asarray(moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Projections:
+    """The maps of one model; None for one that it lacks."""
+
+    response: Projection | None = None
+    context: Projection | None = None
+
+    @property
+    def context_turns(self) -> int:
+        """How many turns before the trigger are read."""
+        return 0 if self.context is None else self.context.inputs - 1
+
+
+def projections_of(tensors: Mapping[str, npt.NDArray[Any]], dim: int) -> Projections:
+    """Take the maps out of named arrays: ``response.inner``, ``response.inner_bias``, … and ``context.…``.
+
+    Raises:
+        WeightsDamaged: an array is missing, or has another shape than the others ask for.
+    """
+    return Projections(_projection(tensors, "response", dim), _projection(tensors, "context", dim))
+
+
+def read_projections(folder: Path, dim: int) -> Projections:
+    """The maps in the folder of a model; none where there is no file of them.
+
+    Raises:
+        WeightsDamaged: there is a file and it is not whole.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    path = folder / PROJECTIONS_FILE
+    try:
+        return projections_of(load(path.read_bytes()), dim)
+    except FileNotFoundError:
+        return Projections()
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsDamaged(f"{path} is not a whole safetensors file", _AGAIN) from error
+
+
+def projections_checksum(folder: Path) -> str:
+    """sha256 of the file of maps, hexadecimal; empty where there is none."""
+    path = folder / PROJECTIONS_FILE
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def _projection(tensors: Mapping[str, npt.NDArray[Any]], name: str, dim: int) -> Projection | None:
+    parts = ("inner", "inner_bias", "outer", "outer_bias")
+    here = [part for part in parts if f"{name}.{part}" in tensors]
+    if not here:
+        return None
+    if len(here) < len(parts):
+        raise WeightsDamaged(f"the projection {name} lacks a part", _AGAIN)
+    made = Projection(*(np.ascontiguousarray(tensors[f"{name}.{part}"], np.float32) for part in parts))
+    width = len(made.inner)
+    shapes = (made.inner.shape[1:], made.inner_bias.shape, made.outer.shape, made.outer_bias.shape)
+    inputs = 1 if name == "response" else max(made.inner.shape[-1] // dim, 2)
+    if shapes != ((inputs * dim,), (width,), (dim, width), (dim,)):
+        raise WeightsDamaged(f"the projection {name} does not fit {dim} dimensions", _AGAIN)
+    if not all(np.isfinite(getattr(made, part)).all() for part in parts):
+        raise WeightsDamaged(f"the projection {name} holds NaN or infinity", _AGAIN)
+    return made
+
+
+def _gelu(x: Vectors) -> Vectors:
+    """By tanh (Hendrycks and Gimpel 2016), for numpy has no erf; training uses the same form."""
+    return np.asarray(0.5 * x * (1 + np.tanh(0.7978845608 * (x + 0.044715 * x**3))), np.float32)

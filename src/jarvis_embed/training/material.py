@@ -1,0 +1,286 @@
+"""What is learned from: texts as tokens, each once, and who answers whom as rows of them. None of it is examined."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..conversations.pairs import pairs_of
+from ..conversations.selection import Selection, SelectionRules, near_key, select_pairs
+from ..conversations.turns import turns_of
+from ..errors import SourceError
+from ..evaluation.data import Replies, ScoredPair, find_file, read_dialogues, read_replies, read_scored
+from ..evaluation.metrics import nearest_rows
+from ..evaluation.splits import assert_disjoint, free_of, in_evaluation
+from ..messages import Conversation, Message, Pair
+from ..models.encoder import Encoder
+from ..models.engine import Vectors
+from ..text import folded, normalise
+
+Tokens = Sequence[int]
+Rows = npt.NDArray[np.int64]
+
+COMMON_WORDS: Final = 3
+"""Texts of up to so many words ("how are you") are nobody's: they may be learned from although they are examined."""
+
+NEIGHBOURS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class PairSet:
+    """Pairs of one source, as rows of texts.
+
+    Attributes:
+        triggers, responses: (n,). contexts: (n, turns), the latest turn before the trigger first; -1 for none.
+        conversations: (n,) numbers; the pairs of a conversation stand together, in their order.
+        weight: how often a pair is drawn, beside those of other sources.
+    """
+
+    name: str
+    triggers: Rows
+    responses: Rows
+    contexts: Rows
+    conversations: Rows
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSet:
+    """Triggers with several known responses.
+
+    Attributes:
+        triggers: (n,). replies: (n, k) rows of texts.
+        likeness: (n, dim) mean reference vector of the replies. near: (n, 20) nearest others by it.
+    """
+
+    triggers: Rows
+    replies: Rows
+    likeness: Vectors
+    near: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceSet:
+    """Pairs of sentences, (n,) rows each, and how alike people find them."""
+
+    left: Rows
+    right: Rows
+    scores: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Everything a run learns from.
+
+    Attributes:
+        texts: normalised, each once. tokens: of each. near: (n,) equal for near-duplicates.
+        reference: (n, dim) under the frozen reference. parent: (n, dim) under the parent. float16.
+    """
+
+    texts: tuple[str, ...]
+    tokens: tuple[Tokens, ...]
+    near: Rows
+    reference: npt.NDArray[np.float16]
+    parent: npt.NDArray[np.float16]
+    pairs: tuple[PairSet, ...]
+    records: RecordSet | None = None
+    sentences: SentenceSet | None = None
+
+
+class Texts:
+    """Numbers texts, each once, in the order in which they come."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, int] = {}
+
+    def row(self, text: str) -> int:
+        return self.rows.setdefault(normalise(text), len(self.rows))
+
+    def of(self, texts: Iterable[str]) -> Rows:
+        return np.array([self.row(text) for text in texts], np.int64)
+
+
+def chosen_pairs(
+    conversations: Iterable[Conversation], held_out: Iterable[str], limit: int, seed: int, min_quality: float = 0.0
+) -> Selection:
+    """The pairs of some conversations that are worth learning from; see ``conversations.selection``."""
+    del min_quality
+    pairs = (pair for one in conversations for pair in pairs_of(one.key, list(turns_of(one.messages))))
+    return select_pairs(
+        (pair for pair in pairs if not pair.holdout),
+        SelectionRules(limit=limit),
+        held_out=held_out,
+        common_words=COMMON_WORDS,
+        seed=seed,
+    )
+
+
+def dailydialog_conversations(data: Path, examined: Sequence[Replies]) -> Iterator[Conversation]:
+    """The dialogues of ``dailydialog`` that may be trained on: none shares two adjacent turns with what is examined.
+
+    Raises:
+        SourceError: the file is missing or broken.
+    """
+    dialogues = _needed(read_dialogues(data), data, "dailydialog")
+    taken = [(*record.context, reply) for record in examined for reply in record.positives]
+    taken += [one.turns for one in dialogues if one.split == "validation"]
+    free = free_of((one.turns for one in dialogues if one.split == "train"), taken)
+    for number, turns in enumerate(free):
+        yield _conversation(f"dailydialog {number}", [("AB"[place % 2], text) for place, text in enumerate(turns)])
+
+
+def samsum_conversations(data: Path) -> Iterator[Conversation]:
+    """The chats of ``samsum`` between two people: ``{"id", "turns": [{"speaker", "text"}]}``.
+
+    Raises:
+        SourceError: the file is missing or broken.
+    """
+    path = find_file(data, "samsum")
+    if path is None:
+        raise _missing(data, "samsum")
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                stated = json.loads(line)
+                said = [(str(turn["speaker"]), str(turn["text"])) for turn in stated["turns"]]
+                name = str(stated["id"])
+            except (ValueError, TypeError, KeyError) as error:
+                raise SourceError(f"line {number} of {path} is not of its format", "See docs/training.md") from error
+            if len({speaker for speaker, _ in said}) == 2:
+                yield _conversation(f"samsum {name}", said)
+
+
+def training_records(data: Path, held_out: Iterable[str]) -> list[Replies]:
+    """The records of ``dailydialog_pp`` that may be trained on and share no text with what is examined.
+
+    Raises:
+        SourceError: the file is missing or broken.
+    """
+    taken = _examined_keys(held_out)
+    records = _needed(read_replies(data), data, "dailydialog_pp")
+    return [
+        record
+        for record in records
+        if not in_evaluation(record.id) and taken.isdisjoint(map(folded, (record.context[-1], *record.positives)))
+    ]
+
+
+def training_sentences(data: Path, held_out: Iterable[str]) -> list[ScoredPair]:
+    """The pairs of ``stsb_train`` that share no sentence with what is examined.
+
+    Raises:
+        SourceError: the file is missing or broken.
+    """
+    taken = _examined_keys(held_out)
+    scored = _needed(read_scored(data, "stsb_train"), data, "stsb_train")
+    return [one for one in scored if taken.isdisjoint((folded(one.a), folded(one.b)))]
+
+
+def numbered_pairs(name: str, pairs: Sequence[Pair], texts: Texts, context_turns: int, weight: float) -> PairSet:
+    """Pairs as rows of ``texts``, which grow by theirs."""
+    contexts = np.full((len(pairs), context_turns), -1, np.int64)
+    for row, pair in enumerate(pairs):
+        for back, text in enumerate(reversed(pair.context[-context_turns:])):
+            contexts[row, back] = texts.row(text)
+    conversations: dict[str, int] = {}
+    return PairSet(
+        name,
+        texts.of(pair.trigger for pair in pairs),
+        texts.of(pair.response for pair in pairs),
+        contexts,
+        np.array([conversations.setdefault(pair.conversation, len(conversations)) for pair in pairs], np.int64),
+        weight,
+    )
+
+
+def assembled(
+    texts: Texts,
+    pairs: Sequence[PairSet],
+    records: Sequence[Replies],
+    sentences: Sequence[ScoredPair],
+    *,
+    parent: Encoder,
+    reference: Encoder,
+    max_tokens: int,
+    held_out: Iterable[str],
+    progress: Any = None,
+) -> Material:
+    """Everything in numbers: tokens by the parent's tokenizer, vectors under the parent and the reference.
+
+    Raises:
+        TextLeak: an examined text is among the texts.
+    """
+    replies = min((len(record.positives) for record in records), default=0)
+    trigger_rows = texts.of(record.context[-1] for record in records)
+    reply_rows = texts.of(text for record in records for text in record.positives[:replies]).reshape(-1, replies or 1)
+    left, right = texts.of(one.a for one in sentences), texts.of(one.b for one in sentences)
+    every = tuple(texts.rows)
+    assert_disjoint(every, held_out, common_words=COMMON_WORDS)
+    under_parent = parent.embed(every, progress)
+    same = parent.fingerprint == reference.fingerprint
+    under_reference = under_parent if same else reference.embed(every, progress)
+    record_set = None
+    if len(records) > NEIGHBOURS:
+        means = under_reference[reply_rows].mean(axis=1)
+        means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+        record_set = RecordSet(trigger_rows, reply_rows, means, nearest_rows(means, NEIGHBOURS))
+    groups: dict[str, int] = {}
+    return Material(
+        texts=every,
+        tokens=tuple(parent.tokens(text)[:max_tokens] for text in every),
+        near=np.array([groups.setdefault(near_key(text), len(groups)) for text in every], np.int64),
+        reference=under_reference.astype(np.float16),
+        parent=under_parent.astype(np.float16),
+        pairs=tuple(pairs),
+        records=record_set,
+        sentences=SentenceSet(left, right, np.array([one.score for one in sentences], np.float32))
+        if len(sentences)
+        else None,
+    )
+
+
+def shuffled_responses(material: Material, seed: int) -> Material:
+    """The same material with every response given to another trigger: what must not be learned from."""
+    rng = np.random.default_rng(seed)
+    return replace(
+        material, pairs=tuple(replace(one, responses=rng.permutation(one.responses)) for one in material.pairs)
+    )
+
+
+def material_checksum(texts: Iterable[str], pairs: Sequence[PairSet]) -> str:
+    """A hash over what is learned from; equal only for equal material."""
+    digest = hashlib.blake2b(digest_size=16)
+    for text in texts:
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    for one in pairs:
+        digest.update(one.name.encode() + one.triggers.tobytes() + one.responses.tobytes() + one.contexts.tobytes())
+    return digest.hexdigest()
+
+
+def _conversation(key: str, said: Sequence[tuple[str, str]]) -> Conversation:
+    """Messages of somebody without times: one a second, so that a speaker's consecutive ones are a turn."""
+    return Conversation(
+        key, tuple(Message(str(place), who, 1000 * place, text) for place, (who, text) in enumerate(said))
+    )
+
+
+def _examined_keys(held_out: Iterable[str]) -> set[str]:
+    return {key for text in held_out if len((key := folded(text)).split()) > COMMON_WORDS}
+
+
+def _needed(found: tuple[Any, ...] | None, data: Path, name: str) -> tuple[Any, ...]:
+    if found is None:
+        raise _missing(data, name)
+    return found
+
+
+def _missing(data: Path, name: str) -> SourceError:
+    return SourceError(f"there is no {name}.jsonl.gz in {data}", "Give the folder that holds it with --data")

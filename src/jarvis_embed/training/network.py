@@ -1,0 +1,160 @@
+"""The model while it is trained: a BERT encoder under torch with its projections, and how it becomes a folder again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  its usual name
+
+from ..home import make_private_folder, reported, write_private
+from ..models.projections import PROJECTIONS_FILE
+from ..models.weights import ModelFolder, load_tensors
+from .material import Tokens
+
+TOKEN_BUDGET: Final = 4096
+"""Tokens, padding included, that pass the encoder at once: more do not fit the cache, fewer leave cores idle."""
+
+
+class Projection(nn.Module):
+    """``models.projections.Projection``, learnable. It begins as the identity: training starts at the parent."""
+
+    def __init__(self, inputs: int, dim: int, width: int) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(inputs * dim, width), nn.Linear(width, dim)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, *vectors: Tensor) -> Tensor:
+        mixed = self.outer(F.gelu(self.inner(torch.cat(vectors, -1)), approximate="tanh"))
+        return F.normalize(vectors[0] + mixed, dim=-1)
+
+
+class Network(nn.Module):
+    """Tokens in, unit vectors out, with gradients.
+
+    Args:
+        model: where training starts.
+        context_turns: how many turns before a trigger are read.
+        width: of the projections' hidden layer.
+        frozen_layers: the lowest layers that stay as they are; the word embeddings always do.
+        bf16: multiply in bfloat16; faster on processors that can.
+    """
+
+    def __init__(
+        self,
+        model: ModelFolder,
+        *,
+        context_turns: int,
+        width: int,
+        frozen_layers: int = 0,
+        dropout: float = 0.1,
+        bf16: bool = False,
+    ) -> None:
+        super().__init__()
+        self.bert = _bert(model, dropout)
+        dim = model.config.hidden
+        self.response = Projection(1, dim, width)
+        self.context = Projection(1 + context_turns, dim, width)
+        self.context_turns, self.pooling, self.bf16 = context_turns, model.pooling, bf16
+        self.bert.embeddings.word_embeddings.weight.requires_grad_(False)
+        if frozen_layers:
+            self.bert.embeddings.requires_grad_(False)
+        for layer in self.bert.encoder.layer[:frozen_layers]:
+            layer.requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.response.inner.weight.device
+
+    def forward(self, texts: Sequence[Tokens]) -> Tensor:
+        """(n, dim), rows of length 1, in the order of ``texts``; texts of like length pass side by side."""
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+        rows = [self._pooled([texts[row] for row in batch]) for batch in _batches(order, texts)]
+        back = torch.empty(len(order), dtype=torch.long, device=self.device)
+        back[torch.tensor(order, device=self.device)] = torch.arange(len(order), device=self.device)
+        return F.normalize(torch.cat(rows), dim=-1)[back]
+
+    def in_context(self, vectors: Tensor, triggers: Tensor, contexts: Tensor) -> Tensor:
+        """(n, dim): triggers with the turns before them.
+
+        Args:
+            vectors: (texts, dim). triggers: (n,) rows of it.
+            contexts: (n, context_turns) rows of it, the latest turn first; -1 where nothing was said.
+        """
+        with_nothing = torch.cat([vectors, vectors.new_zeros(1, vectors.shape[1])])
+        return cast(Tensor, self.context(vectors[triggers], *(with_nothing[rows] for rows in contexts.T)))
+
+    def _pooled(self, texts: Sequence[Tokens]) -> Tensor:
+        longest = max(map(len, texts))
+        ids = np.zeros((len(texts), longest), np.int64)
+        mask = np.zeros((len(texts), longest), np.int64)
+        for row, tokens in enumerate(texts):
+            ids[row, : len(tokens)] = tokens
+            mask[row, : len(tokens)] = 1
+        there = torch.from_numpy(mask).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            found = self.bert(input_ids=torch.from_numpy(ids).to(self.device), attention_mask=there).last_hidden_state
+        found = found.float()
+        if self.pooling == "cls":
+            return cast(Tensor, found[:, 0])
+        return cast(Tensor, (found * there[:, :, None]).sum(1) / there.sum(1, keepdim=True))
+
+
+def save_network(network: Network, parent: ModelFolder, folder: Path) -> None:
+    """Write a folder in sentence-transformers layout: the parent's small files, our weights, and the projections.
+
+    Raises:
+        DiskFull, HomeNotWritable: as they say.
+    """
+    from safetensors.numpy import save
+
+    make_private_folder(folder)
+    with reported(folder):
+        for path in parent.folder.rglob("*"):
+            if path.suffix in (".json", ".txt") and path.is_file():
+                copy = folder / path.relative_to(parent.folder)
+                make_private_folder(copy.parent)
+                shutil.copyfile(path, copy)
+                copy.chmod(0o600)
+    weights = {name: _array(value) for name, value in network.bert.state_dict().items()}
+    write_private(folder / "model.safetensors", save(weights))
+    sides = {
+        f"{side}.{part}{'_bias' if of == 'bias' else ''}": _array(getattr(getattr(projection, part), of))
+        for side, projection in (("response", network.response), ("context", network.context))
+        for part in ("inner", "outer")
+        for of in ("weight", "bias")
+    }
+    write_private(folder / PROJECTIONS_FILE, save(sides))
+
+
+def _bert(model: ModelFolder, dropout: float) -> Any:
+    """The encoder under torch, from weights that were read and checked by ourselves (fp16 and bf16 become fp32)."""
+    from transformers import BertConfig, BertModel
+
+    config: Any = BertConfig.from_pretrained(model.folder)
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
+    bert: Any = BertModel(config, add_pooling_layer=False)
+    bert.load_state_dict({name: torch.from_numpy(array) for name, array in load_tensors(model).items()}, strict=False)
+    return bert.float()
+
+
+def _batches(order: Sequence[int], texts: Sequence[Tokens]) -> Iterator[list[int]]:
+    """Cut rows, shortest text first, into batches of ``TOKEN_BUDGET``."""
+    batch: list[int] = []
+    for row in order:
+        if batch and (len(batch) + 1) * len(texts[row]) > TOKEN_BUDGET:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _array(tensor: Tensor) -> Any:
+    return np.ascontiguousarray(tensor.detach().cpu().float().numpy())

@@ -1,0 +1,64 @@
+"""What a trained space is asked for, as functions of vectors with gradients. All return a number that is to fall.
+
+Near-duplicates ("ok", "lol") are no negatives of each other: wherever texts of a batch are set against one another, a
+mask takes them out.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812  its usual name
+
+
+def contrast(queries: Tensor, candidates: Tensor, masked: Tensor, temperature: float) -> Tensor:
+    """In-batch contrast: of all candidates, a query's own (the same row) shall be the nearest.
+
+    Multiple negatives ranking (Henderson et al. 2017, "Efficient Natural Language Response Suggestion"), which is
+    InfoNCE with one positive.
+
+    Args:
+        queries: (n, dim), rows of length 1. candidates: (m, dim), m ≥ n; row i belongs to query i.
+        masked: (n, m) bool, True where a candidate is no fair negative; never at (i, i).
+    """
+    scores = (queries @ candidates.T / temperature).masked_fill(masked, float("-inf"))
+    return F.cross_entropy(scores, torch.arange(len(queries), device=queries.device))
+
+
+def relation(vectors: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
+    """1 − weighted Pearson correlation of the cosines of pairs with the cosines that they should follow.
+
+    Only the order and spacing count, not the scale: a space need not be squeezed or stretched for it.
+
+    Args:
+        vectors: (n, dim), rows of length 1. wanted: (n, n) cosines. weights: (n, n); pairs above the diagonal count.
+    """
+    rows, columns = torch.triu_indices(len(vectors), len(vectors), 1, device=vectors.device)
+    ours, theirs = (vectors @ vectors.T)[rows, columns], wanted[rows, columns]
+    weight = weights[rows, columns] / weights[rows, columns].sum().clamp(min=1e-9)
+    ours, theirs = ours - (weight * ours).sum(), theirs - (weight * theirs).sum()
+    spread = ((weight * ours**2).sum() * (weight * theirs**2).sum()).sqrt()
+    return 1 - (weight * ours * theirs).sum() / (spread + 1e-9)
+
+
+def relation_weights(wanted: Tensor, masked: Tensor, share: float = 1 / 200) -> Tensor:
+    """(n, n) weights under which the nearest ``share`` of all pairs counts as much as all others together.
+
+    In a random batch hardly any two responses are alike; without this, a space learns about unlike ones only.
+    """
+    upper = torch.triu(~masked, 1)
+    number = max(int(upper.sum() * share), 1)
+    least = wanted[upper].topk(number).values[-1]
+    return upper * (1.0 + (wanted >= least) * (upper.sum() / number))
+
+
+def hold(vectors: Tensor, before: Tensor) -> Tensor:
+    """How far vectors have turned away from the parent's: 1 − mean cosine. Against forgetting, and collapse."""
+    return 1 - (vectors * before).sum(-1).mean()
+
+
+def order(left: Tensor, right: Tensor, scores: Tensor, scale: float = 20.0) -> Tensor:
+    """Pairs of sentences shall be ordered by cosine as people ordered them (CoSENT, Su 2022, by its log-sum-exp)."""
+    cosines = (left * right).sum(-1) * scale
+    wrong = (cosines[:, None] - cosines[None, :])[scores[:, None] < scores[None, :]]
+    return torch.logsumexp(torch.cat([wrong.new_zeros(1), wrong]), 0) / scale

@@ -1,0 +1,342 @@
+"""1A: from a person's pairs to a trained model that was examined: select, learn, save, examine, judge."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from ..config import DEFAULT_MODEL
+from ..conversations.selection import Selection, SelectionReport
+from ..errors import InputError, ModelError, SourceError, TrainingError
+from ..evaluation import metrics
+from ..evaluation.data import read_folder
+from ..evaluation.exam import REFERENCE, Exam, run_exam, store_exam
+from ..evaluation.gate import judge
+from ..evaluation.histories import chitchat_history, own_history
+from ..evaluation.material import Material as Examined
+from ..evaluation.material import prepare
+from ..evaluation.splits import Sides, pair_texts
+from ..home import home_folder, locked, remove_folder
+from ..messages import Conversation
+from ..models.encoder import load_encoder
+from ..models.lineage import Lineage, Verdict, read_lineage, weights_checksum, write_lineage
+from ..models.registry import REGISTRY
+from ..models.store import add_model, find_model, model_home, pulled_folder
+from .material import (
+    Material,
+    PairSet,
+    Texts,
+    assembled,
+    chosen_pairs,
+    dailydialog_conversations,
+    material_checksum,
+    numbered_pairs,
+    samsum_conversations,
+    training_records,
+    training_sentences,
+)
+from .recipe import Recipe, Source
+
+if TYPE_CHECKING:
+    from .network import Network
+    from .runner import RunReport
+
+LEAST_PAIRS: Final = 200
+WATCHED_PAIRS: Final = 2000
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained model and what its exam said."""
+
+    name: str
+    folder: Path
+    run: RunReport
+    selections: Mapping[str, SelectionReport]
+    exam: Exam
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Where a run stands: what may be learned from, and what is examined."""
+
+    sides: Sides
+    source: str
+    examined: Examined
+    held_out: tuple[str, ...]
+
+
+def stand(recipe: Recipe, data: Path | None, home: Path) -> Ground:
+    """Read the history of the recipe's first source, and all that will be examined.
+
+    Raises:
+        InputError, SourceError: the history, or the folder that the recipe's other sources need, is not there.
+    """
+    source = "own" if "own" in recipe.sources else "chitchat"
+    sides = own_history(home) if source == "own" else chitchat_history()
+    public = read_folder(data)
+    examined = prepare(sides, source, public, sealed=False, seed=recipe.seed)
+    held_out = list(pair_texts(examined.pairs))
+    held_out += [text for record in examined.replies or () for text in (*record.context, *record.positives)]
+    held_out += [text for one in public.dailydialog or () if one.split == "validation" for text in one.turns]
+    held_out += [text for one in public.stsb_dev or () for text in (one.a, one.b)]
+    held_out += [text for one in public.quality_dev or () for text in (*one.context, one.response)]
+    return Ground(sides, source, examined, tuple(dict.fromkeys(held_out)))
+
+
+def gather_reports(recipe: Recipe, data: Path | None, home: Path) -> dict[str, SelectionReport]:
+    """What would be learned from, and what would be left out and why; nothing is embedded or trained."""
+    ground = stand(recipe, data, home)
+    return {name: _chosen(name, ground, recipe, data).report for name in recipe.sources}
+
+
+def gather(
+    ground: Ground, recipe: Recipe, parent: str, data: Path | None, home: Path, progress: Progress | None = None
+) -> tuple[Material, dict[str, SelectionReport]]:
+    """Everything that the recipe learns from, in numbers; and what was left out of each source.
+
+    Raises:
+        TrainingError: too few pairs are left.
+        TextLeak: an examined text is among what would be learned from; nothing is trained then.
+    """
+    show = progress or (lambda _stage, _done, _total: None)
+    texts, sets, reports = Texts(), list[PairSet](), dict[str, SelectionReport]()
+    for name, weight in recipe.sources.items():
+        chosen = _chosen(name, ground, recipe, data)
+        reports[name] = chosen.report
+        if weight and chosen.pairs:
+            sets.append(numbered_pairs(name, chosen.pairs, texts, recipe.context_turns, weight))
+    found = len(sets[0].triggers) if sets else 0
+    if found < LEAST_PAIRS:
+        raise TrainingError(
+            f"{found} pairs are left to learn from, and {LEAST_PAIRS} are needed", "Ingest a longer history"
+        )
+    records = training_records(_folder(data), ground.held_out) if recipe.objectives.records else []
+    sentences = training_sentences(_folder(data), ground.held_out) if recipe.objectives.sentences else []
+    material = assembled(
+        texts,
+        sets,
+        records,
+        sentences,
+        parent=load_encoder(parent, home=home, precision="int8", cache=0),
+        reference=load_encoder(REFERENCE, home=home, precision="int8", cache=0),
+        max_tokens=recipe.max_tokens,
+        held_out=ground.held_out,
+        progress=lambda done, total: show("embed", done, total),
+    )
+    return material, reports
+
+
+def train_pairs(
+    name: str,
+    recipe: Recipe,
+    *,
+    parent: str = DEFAULT_MODEL,
+    data: Path | None = None,
+    home: str | Path | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    classified: bool = True,
+    progress: Progress | None = None,
+) -> Trained:
+    """Train a model on pairs, examine it beside its parent, and judge it. It is kept whatever the verdict.
+
+    Args:
+        name: what the new model is called; a model of that name that was trained before is replaced.
+        data: folder of the public files that recipe and exam need; see docs/exam.md.
+        device: ``cpu``, ``cuda``, ``mps``, or ``auto`` for the best that is there.
+        resume: go on with the run of that name that was broken off.
+
+    Raises:
+        TrainingError: torch is missing, or there is too little to learn from.
+        InputError: the name belongs to another model.
+        TextLeak: an examined text is in the training data.
+        HomeLocked: a run of that name is going on.
+    """
+    require_torch()
+    from .runner import run
+
+    root, show = home_folder(home), progress or (lambda _stage, _done, _total: None)
+    folder = _own_folder(name, root)
+    with locked(model_home(name, root) / "training.lock", f"the training of {name}"):
+        ground = stand(recipe, data, root)
+        material, selections = gather(ground, recipe, parent, data, root, show)
+        begun = find_model(parent, root)
+        checksum = material_checksum(material.texts, material.pairs)
+        network = _network(begun.name, recipe, root, device)
+        report = run(
+            network,
+            material,
+            recipe,
+            folder=model_home(name, root) / "training",
+            identity=f"{checksum} {recipe.model_dump_json()} {parent}",
+            watch=_watch(ground.examined, load_encoder(parent, home=root, precision="int8", cache=0).tokens),
+            resume=resume,
+            progress=show,
+        )
+        from .network import save_network
+
+        remove_folder(folder)
+        save_network(network, begun, folder)
+        add_model(name, folder, root)
+        lineage = Lineage(
+            parent=parent,
+            parent_fingerprint=load_encoder(parent, home=root, precision="int8", cache=0).fingerprint,
+            kind="pairs",
+            recipe=recipe.model_dump(mode="json"),
+            data=checksum,
+            weights=weights_checksum(folder),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            selection={source: asdict(one) for source, one in selections.items()},
+            run=asdict(report),
+        )
+        write_lineage(folder, lineage)
+        exam, verdict = examine(name, home=root, data=data, ground=ground, classified=classified, progress=show)
+    return Trained(name, folder, report, selections, exam, verdict)
+
+
+def examine(
+    name: str,
+    *,
+    home: Path,
+    data: Path | None = None,
+    ground: Ground | None = None,
+    classified: bool = True,
+    progress: Progress | None = None,
+) -> tuple[Exam, Verdict]:
+    """Examine a trained model beside its parent and write the verdict down, upon which ``use`` relies.
+
+    Raises:
+        ModelError: it was not trained here.
+    """
+    model = find_model(name, home)
+    lineage = read_lineage(model.folder)
+    if lineage is None:
+        raise ModelError(f"{name} was not trained here", f"Examine it: jarvis-embed exam {name}")
+    recipe = Recipe.model_validate(lineage.recipe)
+    ground = ground or stand(recipe, data, home)
+    exam = run_exam(
+        name,
+        ground.sides,
+        source=ground.source,
+        data=data,
+        home=home,
+        parent=lineage.parent,
+        timed=False,
+        classified=classified,
+        seed=recipe.seed,
+        progress=progress,
+    )
+    store_exam(exam, home)
+    verdict = judge(exam, recipe.gate)
+    figures = {row.key: row.value for row in exam.metrics if row.value is not None}
+    weights = weights_checksum(model.folder)
+    write_lineage(model.folder, replace(lineage, exam=figures, verdict=verdict, weights=weights))
+    return exam, verdict
+
+
+def require_torch() -> None:
+    """Raise the error that says what to install.
+
+    Raises:
+        TrainingError: torch or transformers is missing.
+    """
+    missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise TrainingError(f"training needs {' and '.join(missing)}", "Install it: pip install 'jarvis-embed[train]'")
+
+
+def _network(parent: str, recipe: Recipe, home: Path, device: str) -> Network:
+    import torch
+
+    from .network import Network
+
+    torch.manual_seed(recipe.seed)
+    place = _device(device)
+    network = Network(
+        find_model(parent, home),
+        context_turns=recipe.context_turns,
+        width=recipe.width,
+        frozen_layers=recipe.frozen_layers,
+        dropout=recipe.dropout,
+        bf16=place == "cuda" or (place == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()),
+    )
+    return network.to(place)
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _watch(examined: Examined, tokens: Callable[[str], list[int]]) -> Callable[[Network], dict[str, float]]:
+    """What is looked at during a run: 1-of-100 on some of the held-out pairs, alone and with context."""
+    pairs = examined.pairs[:WATCHED_PAIRS]
+    names = [pair.conversation for pair in pairs]
+    texts = Texts()
+    numbered = numbered_pairs("watched", pairs, texts, 3, 1.0)
+    of_text = [tokens(text) for text in texts.rows]
+
+    def look(network: Network) -> dict[str, float]:
+        import torch
+
+        if len(pairs) < metrics.CANDIDATES:
+            return {}
+        blocks = [of_text[start : start + 1024] for start in range(0, len(of_text), 1024)]
+        vectors = torch.cat([network(block) for block in blocks])
+        rows = torch.from_numpy(numbered.triggers).to(vectors.device)
+        contexts = torch.from_numpy(np.ascontiguousarray(numbered.contexts[:, : network.context_turns]))
+        asked = network.in_context(vectors, rows, contexts.to(vectors.device)).cpu().numpy()
+        alone = vectors[rows].cpu().numpy()
+        answers = network.response(vectors[torch.from_numpy(numbered.responses).to(vectors.device)]).cpu().numpy()
+        return {
+            "single turn": metrics.response_accuracy(alone, answers, names, seed=0).value,
+            "with context": metrics.response_accuracy(asked, answers, names, seed=0).value,
+        }
+
+    return look
+
+
+def _chosen(source: Source, ground: Ground, recipe: Recipe, data: Path | None) -> Selection:
+    conversations = _conversations(source, ground, data)
+    return chosen_pairs(conversations, ground.held_out, recipe.pairs, recipe.seed, recipe.min_quality)
+
+
+def _conversations(source: Source, ground: Ground, data: Path | None) -> Iterable[Conversation]:
+    if source in ("own", "chitchat"):
+        return ground.sides.train
+    if source == "dailydialog":
+        return dailydialog_conversations(_folder(data), ground.examined.replies or ())
+    return samsum_conversations(_folder(data))
+
+
+def _folder(data: Path | None) -> Path:
+    if data is None:
+        raise SourceError("the recipe needs public data files", "Give their folder: --data DIR")
+    return data
+
+
+def _own_folder(name: str, home: Path) -> Path:
+    """Where the model of that name is kept, if the name is free or one that was trained before.
+
+    Raises:
+        InputError: the name belongs to a model that was not trained here.
+    """
+    folder = pulled_folder(name, home)
+    if name in REGISTRY or (folder.is_dir() and read_lineage(folder) is None):
+        raise InputError(f"{name} is another model's name", "Choose another one with --name")
+    return folder

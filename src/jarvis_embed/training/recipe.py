@@ -1,0 +1,114 @@
+"""Recipes: everything that decides what a training run learns, as data. A model states the recipe that made it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import InputError
+from ..evaluation.gate import Gate
+
+Source = Literal["own", "chitchat", "dailydialog", "samsum"]
+
+
+class Objectives(BaseModel):
+    """How much each objective counts; 0 leaves it out. See ``objectives`` for what they are.
+
+    Attributes:
+        single: a trigger alone finds its response (projected) among those of the batch.
+        context: a trigger with the turns before it does.
+        relation: triggers are as near to each other as their responses are under the frozen reference.
+        triplets: a trigger is nearer to one with like responses than to a like one with other responses.
+        records: ``relation`` over triggers with several known responses (``dailydialog_pp``).
+        sentences: sentences are ordered as people ordered them (``stsb_train``).
+        hold: vectors stay near the parent's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    single: float = Field(default=1.0, ge=0)
+    context: float = Field(default=1.0, ge=0)
+    relation: float = Field(default=0.3, ge=0)
+    triplets: float = Field(default=0.0, ge=0)
+    records: float = Field(default=0.0, ge=0)
+    sentences: float = Field(default=0.0, ge=0)
+    hold: float = Field(default=1.0, ge=0)
+
+
+class Recipe(BaseModel):
+    """A training run.
+
+    Attributes:
+        sources: conversations to learn from → how often a pair of each is drawn.
+        pairs: of the first source, at most.
+        passes: how often a pair of the first source is seen.
+        batch_pairs: pairs in a step; each is set against the responses of all others.
+        run_pairs: consecutive pairs of one conversation that are drawn together: their turns are embedded once.
+        seeds: triggers with several known responses in a step; three neighbours come with each.
+        rate, projection_rate: highest learning rates of the encoder and of the projections.
+        context_turns: turns before the trigger that are read.
+        width: of the projections' hidden layer.
+        max_tokens: of a text in training; the rest is cut off.
+        temperature: of the contrast.
+        min_quality: pairs whose reply is known to be worse are left out; see ``conversations.selection``.
+        gate: what the model must reach to be used.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sources: dict[Source, float] = Field(default={"own": 1.0}, min_length=1)
+    objectives: Objectives = Objectives()
+    pairs: int = Field(default=50_000, ge=1)
+    passes: float = Field(default=3.0, gt=0)
+    batch_pairs: int = Field(default=384, ge=2)
+    run_pairs: int = Field(default=8, ge=1)
+    seeds: int = Field(default=24, ge=1)
+    rate: float = Field(default=6e-5, gt=0)
+    projection_rate: float = Field(default=1e-3, gt=0)
+    warm_up: float = Field(default=0.05, ge=0, lt=1)
+    temperature: float = Field(default=0.05, gt=0)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    frozen_layers: int = Field(default=0, ge=0)
+    context_turns: int = Field(default=2, ge=1, le=3)
+    width: int = Field(default=768, ge=1)
+    max_tokens: int = Field(default=64, ge=3)
+    min_quality: float = Field(default=0.0, ge=0, le=1)
+    seed: int = 1
+    gate: Gate = Gate()
+
+
+RECIPES: Final[dict[str, Recipe]] = {
+    "own": Recipe(sources={"own": 1.0}),
+    "chitchat": Recipe(sources={"chitchat": 1.0}, pairs=120_000),
+    "reference": Recipe(
+        sources={"chitchat": 1.0, "dailydialog": 0.5, "samsum": 0.5},
+        objectives=Objectives(records=1.0, sentences=1.0),
+        pairs=120_000,
+    ),
+}
+"""What the package brings: ``own`` for a history, the others for the models of docs/training-log.md."""
+
+
+def load_recipe(name: str) -> Recipe:
+    """A recipe of the package by its name, or one from a JSON file by its path.
+
+    Raises:
+        InputError: there is none, or it says something that cannot be; names the field.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    try:
+        return Recipe.model_validate(json.loads(Path(name).read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"there is no recipe {name!r}", f"Take one of {', '.join(RECIPES)}, or give a JSON file"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"the recipe in {name} cannot be: {where}: {first['msg']}", "See docs/training.md") from error
+    except ValueError as error:
+        raise InputError(f"{name} is not JSON", "See docs/training.md") from error

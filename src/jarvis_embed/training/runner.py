@@ -1,0 +1,286 @@
+"""The training loop: steps, a checkpoint that survives anything, and the best weights by a watched figure.
+
+We keep a loop of our own rather than a library's trainer: its checkpoints are pickles, which this project never writes
+nor reads, and it embeds each text of a pair by itself, where here a turn is embedded once for all it takes part in.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..home import make_private_folder, open_private, reported, sync_folder
+from . import objectives
+from .batches import Batch, batches, steps_of
+from .material import Material
+from .network import Network
+from .recipe import Recipe
+
+CHECKPOINT_FILE: Final = "checkpoint.safetensors"
+Progress = Callable[[str, int, int], None]
+Watch = Callable[[Network], Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The state of a run at a step: smoothed losses, and what was watched. ``score`` is the mean of the latter."""
+
+    step: int
+    seconds: float
+    losses: dict[str, float]
+    watched: dict[str, float]
+
+    @property
+    def score(self) -> float:
+        return sum(self.watched.values()) / max(len(self.watched), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run did: ``looks`` at its course; ``best`` is the step whose weights were kept."""
+
+    steps: int
+    seconds: float
+    best: int
+    stopped_early: bool
+    looks: tuple[Look, ...]
+
+
+@dataclass(slots=True)
+class _State:
+    """What changes during a run, and is in a checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0
+    losses: dict[str, float] = field(default_factory=dict)
+    looks: list[Look] = field(default_factory=list)
+    best: int = 0
+    best_score: float = -math.inf
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+def run(
+    network: Network,
+    material: Material,
+    recipe: Recipe,
+    *,
+    folder: Path,
+    identity: str,
+    watch: Watch | None = None,
+    looks: int = 10,
+    patience: int = 4,
+    checkpoint_minutes: float = 5.0,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> RunReport:
+    """Train ``network``; afterwards it has the weights of its best look.
+
+    Args:
+        folder: where the checkpoint lies; it is removed when the run is through.
+        identity: of recipe and material; a checkpoint of another one is refused.
+        watch: measures the network on held-out texts; called ``looks`` times, and stops the run when its mean has
+            not risen ``patience`` times.
+        resume: go on from the checkpoint, to the very weights that an unbroken run would have reached.
+
+    Raises:
+        InputError: there is nothing to go on from, or it belongs to another run.
+        DiskFull, HomeNotWritable: a checkpoint could not be written; the last good one is whole.
+    """
+    show = progress or (lambda _stage, _done, _total: None)
+    optimiser, rates = _optimiser(network, recipe)
+    total = steps_of(material, recipe)
+    path = make_private_folder(folder) / CHECKPOINT_FILE
+    state = _loaded(path, network, optimiser, identity) if resume else _State()
+    feed = batches(material, recipe)
+    for _ in range(state.step):
+        next(feed)
+    look_every = max(total // max(looks, 1), 1)
+    saved = time.monotonic()
+    stopped = False
+    network.train()
+    while state.step < total and not stopped:
+        start = time.monotonic()
+        torch.manual_seed(recipe.seed * 1_000_003 + state.step)  # dropout is the same when a run is gone on with
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * _schedule(state.step / total, recipe.warm_up)
+        found = losses(network, material, next(feed), recipe)
+        optimiser.zero_grad()
+        torch.stack(list(found.values())).sum().backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_([p for p in network.parameters() if p.requires_grad], 1.0)
+        optimiser.step()
+        state.step += 1
+        for name, value in found.items():
+            state.losses[name] = 0.95 * state.losses.get(name, float(value)) + 0.05 * float(value)
+        state.seconds += time.monotonic() - start
+        show("train", state.step, total)
+        if watch is not None and (state.step % look_every == 0 or state.step == total):
+            stopped = _look(network, state, watch, patience)
+        if time.monotonic() - saved > 60 * checkpoint_minutes and state.step < total:
+            _save(path, network, optimiser, state, identity)
+            saved = time.monotonic()
+    if state.best_weights:
+        network.load_state_dict(state.best_weights, strict=False)
+    network.eval()
+    path.unlink(missing_ok=True)
+    return RunReport(state.step, state.seconds, state.best if watch else state.step, stopped, tuple(state.looks))
+
+
+def losses(network: Network, material: Material, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
+    """Every objective of the recipe for one batch, weighted."""
+    wanted, device = recipe.objectives, network.device
+    vectors = network([material.tokens[row] for row in batch.rows])
+    near = torch.from_numpy(material.near[batch.rows]).to(device)
+    triggers, responses = (torch.from_numpy(rows).to(device) for rows in (batch.triggers, batch.responses))
+    own = torch.eye(len(triggers), dtype=torch.bool, device=device)
+    # Neither another pair's like response nor one that repeats the trigger is a fair negative.
+    masked = (near[responses][:, None] == near[responses]) | (near[triggers][:, None] == near[responses])
+    masked &= ~own
+    answers = network.response(vectors[responses])
+    found: dict[str, Tensor] = {}
+    if wanted.single:
+        found["single"] = objectives.contrast(vectors[triggers], answers, masked, recipe.temperature)
+    if wanted.context:
+        asked = network.in_context(vectors, triggers, torch.from_numpy(batch.contexts).to(device))
+        found["context"] = objectives.contrast(asked, answers, masked, recipe.temperature)
+    if wanted.relation:
+        reference = torch.from_numpy(material.reference[batch.rows[batch.responses]]).float().to(device)
+        likeness = reference @ reference.T
+        same = near[triggers][:, None] == near[triggers]
+        weights = objectives.relation_weights(likeness, same)
+        found["relation"] = objectives.relation(vectors[triggers], likeness, weights)
+    if wanted.hold:
+        before = torch.from_numpy(material.parent[batch.rows]).float().to(device)
+        found["hold"] = objectives.hold(vectors, before)
+    if wanted.records and len(batch.records) and material.records is not None:
+        means = torch.from_numpy(material.records.likeness[batch.records]).to(device)
+        asked = vectors[torch.from_numpy(batch.record_triggers).to(device)]
+        likeness = means @ means.T
+        weights = objectives.relation_weights(likeness, torch.zeros_like(likeness, dtype=torch.bool), share=1 / 30)
+        found["records"] = objectives.relation(asked, likeness, weights)
+        answers = network.response(vectors[torch.from_numpy(batch.record_replies).to(device)])
+        free = torch.zeros_like(likeness, dtype=torch.bool)
+        found["replies"] = 0.5 * objectives.contrast(asked, answers, free, recipe.temperature)
+    if wanted.sentences and len(batch.scores):
+        left, right = (vectors[torch.from_numpy(rows).to(device)] for rows in (batch.left, batch.right))
+        found["sentences"] = objectives.order(left, right, torch.from_numpy(batch.scores).to(device))
+    scale = wanted.model_dump() | {"replies": wanted.records}
+    return {name: scale[name] * value for name, value in found.items()}
+
+
+def _look(network: Network, state: _State, watch: Watch, patience: int) -> bool:
+    """Measure, keep the weights if they are the best so far; return whether to stop."""
+    network.eval()
+    with torch.no_grad():
+        look = Look(state.step, state.seconds, dict(state.losses), dict(watch(network)))
+    network.train()
+    state.looks.append(look)
+    if look.score > state.best_score:
+        state.best, state.best_score = state.step, look.score
+        state.best_weights = {name: value.detach().clone() for name, value in _trained(network).items()}
+    since = [one for one in state.looks if one.step > state.best]
+    return len(since) >= patience
+
+
+def _optimiser(network: Network, recipe: Recipe) -> tuple[torch.optim.Optimizer, list[float]]:
+    """AdamW; the projections are new and learn faster, and norms and biases do not decay."""
+    encoder = [p for p in network.bert.parameters() if p.requires_grad]
+    projections = [*network.response.parameters(), *network.context.parameters()]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in encoder if p.ndim > 1], "weight_decay": 0.01},
+        {"params": [p for p in encoder if p.ndim < 2], "weight_decay": 0.0},
+        {"params": projections, "weight_decay": 0.01},
+    ]
+    rates = [recipe.rate, recipe.rate, recipe.projection_rate]
+    kept = [(group, rate) for group, rate in zip(groups, rates, strict=True) if group["params"]]
+    return torch.optim.AdamW([group for group, _ in kept], lr=recipe.rate), [rate for _, rate in kept]
+
+
+def _schedule(done: float, warm_up: float) -> float:
+    """Share of the highest rate: a straight rise, then half a cosine down to a fiftieth."""
+    rise = min(1.0, (done + 1e-3) / warm_up) if warm_up else 1.0
+    return rise * (0.02 + 0.49 * (1 + math.cos(math.pi * done)))
+
+
+def _trained(network: Network) -> dict[str, Tensor]:
+    return {name: value for name, value in network.named_parameters() if value.requires_grad}
+
+
+def _save(path: Path, network: Network, optimiser: torch.optim.Optimizer, state: _State, identity: str) -> None:
+    """Write everything as one safetensors file beside the last one, then put it in its place."""
+    from safetensors.torch import save
+
+    weights = _trained(network)
+    tensors = {f"weights.{name}": value.detach().contiguous() for name, value in weights.items()}
+    tensors |= {f"best.{name}": value for name, value in state.best_weights.items()}
+    for name, value in weights.items():
+        for part, kept in optimiser.state[value].items():
+            tensors[f"adam.{part}.{name}"] = kept.contiguous()
+    stated = {
+        "identity": identity,
+        "step": state.step,
+        "seconds": state.seconds,
+        "losses": state.losses,
+        "best": state.best,
+        "best_score": state.best_score,
+        "looks": [[one.step, one.seconds, one.losses, one.watched] for one in state.looks],
+    }
+    content = save({name: value.cpu() for name, value in tensors.items()}, {"run": json.dumps(stated)})
+    beside = path.with_suffix(".new")
+    with reported(path):
+        try:
+            with os.fdopen(open_private(beside, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def _loaded(path: Path, network: Network, optimiser: torch.optim.Optimizer, identity: str) -> _State:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            stated = json.loads(file.metadata()["run"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+    except FileNotFoundError as error:
+        raise InputError(f"there is no run to go on with in {path.parent}", "Start it without --resume") from error
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not a whole checkpoint", "Start again without --resume") from error
+    if stated["identity"] != identity:
+        raise InputError(
+            f"the checkpoint in {path.parent} is of another recipe or other messages", "Start without --resume"
+        )
+    with torch.no_grad():
+        for name, value in _trained(network).items():
+            value.copy_(tensors[f"weights.{name}"])
+            parts = ("step", "exp_avg", "exp_avg_sq")
+            optimiser.state[value] = {
+                part: tensors[f"adam.{part}.{name}"].to("cpu" if part == "step" else value.device) for part in parts
+            }
+    return _State(
+        step=stated["step"],
+        seconds=stated["seconds"],
+        losses=stated["losses"],
+        looks=[Look(*one) for one in stated["looks"]],
+        best=stated["best"],
+        best_score=stated["best_score"],
+        best_weights={
+            name.removeprefix("best."): value.to(network.device)
+            for name, value in tensors.items()
+            if name.startswith("best.")
+        },
+    )

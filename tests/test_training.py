@@ -1,0 +1,566 @@
+"""Training: what is learned from, that it learns, that nothing breaks a run, and that a worse model is refused."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import tiny
+from jarvis_embed.cli import app
+from jarvis_embed.errors import DiskFull, InputError, ModelRefused, SourceError, TextLeak, TrainingError
+from jarvis_embed.evaluation.gate import Gate
+from jarvis_embed.library import Library
+from jarvis_embed.models.encoder import load_encoder
+from jarvis_embed.models.lineage import Judged, Verdict, read_lineage, require_passed
+from jarvis_embed.models.store import add_model, find_model
+from jarvis_embed.sources import open_source
+from jarvis_embed.training import material as materials
+from jarvis_embed.training import objectives, runner
+from jarvis_embed.training import pairs as training
+from jarvis_embed.training.batches import batches, steps_of
+from jarvis_embed.training.material import Material, PairSet, RecordSet, SentenceSet, shuffled_responses
+from jarvis_embed.training.network import Network, save_network
+from jarvis_embed.training.recipe import RECIPES, Objectives, Recipe, load_recipe
+
+TOPICS = ["lunch", "dinner", "movie", "car", "dog", "cat", "game", "work", "home", "play", "love", "late", "tonight"]
+RECIPE = Recipe(
+    objectives=Objectives(relation=0.1, hold=0.0),
+    passes=6,
+    batch_pairs=32,
+    run_pairs=4,
+    width=16,
+    rate=3e-3,
+    projection_rate=1e-2,
+    dropout=0.1,
+    gate=Gate(tolerances={}),
+)
+
+
+@pytest.fixture(scope="module")
+def small_material(tiny_folder: Path) -> Material:
+    """Pairs, records and sentences of made-up words, with the tiny model's tokens."""
+    draw = random.Random(3)
+    encoder = load_encoder(tiny_folder, home=tiny_folder.parent / "home", precision="fp32", cache=0)
+    texts = [" ".join(draw.choices(tiny.WORDS, k=draw.randint(2, 6))) for _ in range(120)]
+    texts = list(dict.fromkeys(texts))
+    vectors = encoder.embed(texts).astype(np.float16)
+    rows = np.arange(60)
+    context = np.stack([rows - 1, np.full(60, -1)], 1)
+    pairs = PairSet("own", rows, rows + 40, context, rows // 12)
+    record_rows = np.arange(30)
+    likeness = vectors[30:60].astype(np.float32)
+    near = np.argsort(-(likeness @ likeness.T), axis=1)[:, 1:21]
+    return Material(
+        texts=tuple(texts),
+        tokens=tuple(encoder.tokens(text) for text in texts),
+        near=np.arange(len(texts)),
+        reference=vectors,
+        parent=vectors,
+        pairs=(pairs,),
+        records=RecordSet(record_rows, np.stack([record_rows + 30, record_rows + 31], 1), likeness, near),
+        sentences=SentenceSet(rows[:20], rows[20:40], np.linspace(0, 5, 20, dtype=np.float32)),
+    )
+
+
+@pytest.fixture
+def network(tiny_folder: Path) -> Network:
+    return _network(tiny_folder)
+
+
+def _network(folder: Path) -> Network:
+    torch.manual_seed(0)
+    return Network(find_model(folder, folder), context_turns=2, width=16, dropout=0.1)
+
+
+@pytest.fixture
+def talkative(tmp_path: Path, tiny_folder: Path, home: Path) -> Path:
+    """A home whose owner answers each topic in a way of its own; a model can learn it. Its model is called tiny."""
+    draw = random.Random(1)
+    answers = dict(
+        zip(
+            TOPICS,
+            draw.sample([" ".join(p) for p in zip(TOPICS, TOPICS[3:] + TOPICS[:3], strict=True)], 13),
+            strict=True,
+        )
+    )
+    lines = []
+    now = 1_700_000_000
+    for number in range(2600):
+        now += 60 if number % 20 else 100_000
+        topic = draw.choice(TOPICS)
+        extra = " ".join(draw.choices("hey wanna get see you we the a to at in on".split(), k=4))
+        friend = f"friend {number % 5}"
+        for sender, text in (
+            (friend, f"{extra} {topic} {draw.choice('ok sure yes no'.split())}"),
+            ("me", f"{answers[topic]} {draw.choice(tiny.WORDS)} {draw.choice(tiny.WORDS)}"),
+        ):
+            lines.append(
+                {"conversation": friend, "sender": sender, "time": now, "text": text, "is_from_me": sender == "me"}
+            )
+            now += 30
+    path = tmp_path / "talk.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    add_model("tiny", tiny_folder, home)
+    with Library.open(home) as library:
+        library.ingest(open_source(path))
+    return home
+
+
+@pytest.fixture(autouse=True)
+def the_tiny_model_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frozen reference of training and exam is the tiny model; the real one is not needed to see that it works."""
+    from jarvis_embed.evaluation import exam
+
+    monkeypatch.setattr(exam, "REFERENCE", "tiny")
+    monkeypatch.setattr(training, "REFERENCE", "tiny")
+
+
+class TestNetwork:
+    def test_it_computes_what_the_encoder_computes(self, network: Network, tiny_folder: Path, home: Path) -> None:
+        encoder = load_encoder(tiny_folder, home=home, precision="fp32")
+        texts = ["hey", "wanna grab lunch tomorrow?", "ok", "see you at the movie tonight"]
+        network.eval()
+        with torch.no_grad():
+            ours = network([encoder.tokens(text) for text in texts]).numpy()
+        assert ours == pytest.approx(encoder.embed(texts), abs=1e-5)
+
+    def test_a_saved_network_is_an_encoder_with_both_projections(
+        self, network: Network, tiny_folder: Path, tmp_path: Path, home: Path
+    ) -> None:
+        with torch.no_grad():
+            for parameter in [*network.response.parameters(), *network.context.parameters()]:
+                parameter += torch.randn(parameter.shape) * 0.2
+        network.eval()
+        save_network(network, find_model(tiny_folder, home), tmp_path / "saved")
+        encoder = load_encoder(tmp_path / "saved", home=home, precision="fp32")
+        texts = ["hey", "wanna grab lunch?", "sure"]
+        with torch.no_grad():
+            vectors = network([encoder.tokens(text) for text in texts])
+            answers = network.response(vectors).numpy()
+            asked = network.in_context(vectors, torch.tensor([1, 1]), torch.tensor([[2, 0], [0, -1]])).numpy()
+        assert encoder.embed(texts) == pytest.approx(vectors.numpy(), abs=1e-5)
+        assert encoder.embed_responses(texts) == pytest.approx(answers, abs=1e-5)
+        assert encoder.embed_with_context(texts[1], ["ok", "hey", "sure"]) == pytest.approx(asked[0], abs=1e-5)
+        assert encoder.embed_with_context(texts[1], ["hey"]) == pytest.approx(asked[1], abs=1e-5)
+        assert encoder.reads_context
+        assert encoder.has_response_side
+        assert np.linalg.norm(asked, axis=1) == pytest.approx(1, abs=1e-5)
+
+    def test_projections_change_the_fingerprint(
+        self, network: Network, tiny_folder: Path, tmp_path: Path, home: Path
+    ) -> None:
+        save_network(network, find_model(tiny_folder, home), tmp_path / "saved")
+        with_them = load_encoder(tmp_path / "saved", home=home, precision="fp32").fingerprint
+        (tmp_path / "saved" / "projections.safetensors").unlink()
+        assert load_encoder(tmp_path / "saved", home=home, precision="fp32").fingerprint != with_them
+
+    def test_training_starts_at_the_parent(self, network: Network) -> None:
+        vectors = torch.nn.functional.normalize(torch.randn(5, 32), dim=-1)
+        assert torch.allclose(network.response(vectors), vectors, atol=1e-6)
+        assert torch.allclose(network.in_context(vectors, torch.arange(5), torch.full((5, 2), -1)), vectors, atol=1e-6)
+
+    def test_frozen_layers_have_no_gradient(self, tiny_folder: Path) -> None:
+        frozen = Network(find_model(tiny_folder, tiny_folder), context_turns=1, width=8, frozen_layers=1)
+        learning = {name.split(".")[3] for name, p in frozen.named_parameters() if p.requires_grad and "layer." in name}
+        assert learning == {"1"}
+        assert not frozen.bert.embeddings.word_embeddings.weight.requires_grad
+
+
+class TestObjectives:
+    def test_contrast_without_a_mask_is_multiple_negatives_ranking(self) -> None:
+        from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+        left, right = (torch.nn.functional.normalize(torch.randn(9, 16), dim=-1) for _ in range(2))
+        theirs = MultipleNegativesRankingLoss(torch.nn.Identity(), scale=20.0)  # type: ignore[arg-type]
+        ours = objectives.contrast(left, right, torch.zeros(9, 9, dtype=torch.bool), 0.05)
+        assert float(ours) == pytest.approx(float(theirs.compute_loss_from_embeddings([left, right], None)), abs=1e-5)  # type: ignore[arg-type]
+
+    def test_a_masked_candidate_is_no_negative(self) -> None:
+        left, right = (torch.nn.functional.normalize(torch.randn(4, 8), dim=-1) for _ in range(2))
+        right.requires_grad_()
+        masked = torch.zeros(4, 4, dtype=torch.bool)
+        masked[:, 2] = True
+        masked[2, 2] = False
+        objectives.contrast(left[:2], right, masked[:2], 0.05).backward()
+        assert right.grad is not None
+        assert right.grad[2].abs().sum() == 0
+        assert right.grad[3].abs().sum() > 0
+
+    @given(seed=st.integers(0, 2**16), scale=st.floats(0.1, 5), shift=st.floats(-2, 2))
+    @settings(max_examples=30, deadline=None)
+    def test_relation_is_about_order_and_spacing_not_scale(self, seed: int, scale: float, shift: float) -> None:
+        vectors = torch.nn.functional.normalize(
+            torch.randn(8, 5, generator=torch.Generator().manual_seed(seed)), dim=-1
+        )
+        wanted = vectors @ vectors.T
+        even = torch.ones(8, 8)
+        assert float(objectives.relation(vectors, scale * wanted + shift, even)) == pytest.approx(0, abs=1e-3)
+        assert float(objectives.relation(vectors, -wanted, even)) == pytest.approx(2, abs=1e-3)
+
+    def test_the_likest_pairs_weigh_as_much_as_all_others(self) -> None:
+        wanted = torch.randn(40, 40)
+        wanted = wanted + wanted.T
+        weights = objectives.relation_weights(wanted, torch.eye(40, dtype=torch.bool), share=0.05)
+        extra = weights[weights > 1.5]
+        assert float(extra.sum()) == pytest.approx(float(weights.sum() / 2), rel=0.1)
+        assert wanted[weights > 1.5].min() >= wanted.triu(1)[weights == 1].max()
+
+    def test_order_asks_for_peoples_order(self) -> None:
+        right = torch.eye(3)
+        left = torch.nn.functional.normalize(torch.tensor([[1.0, 0.2, 0], [0.5, 1, 0.3], [1, 1, 0.3]]), dim=-1)
+        rising, falling = torch.tensor([5.0, 4, 0]), torch.tensor([0.0, 4, 5])
+        assert objectives.order(left, right, rising) < objectives.order(left, right, falling)
+
+    def test_holding_costs_nothing_at_the_parent(self) -> None:
+        vectors = torch.nn.functional.normalize(torch.randn(4, 8), dim=-1)
+        assert float(objectives.hold(vectors, vectors)) == pytest.approx(0, abs=1e-6)
+        assert float(objectives.hold(vectors, -vectors)) == pytest.approx(2, abs=1e-6)
+
+
+class TestBatches:
+    def test_a_text_is_embedded_once_in_a_batch_however_often_it_takes_part(self, small_material: Material) -> None:
+        batch = next(batches(small_material, RECIPE))
+        assert len(set(batch.rows.tolist())) == len(batch.rows)
+        assert len(batch.triggers) + len(batch.responses) > len(batch.rows)
+
+    def test_places_lead_back_to_the_pairs(self, small_material: Material) -> None:
+        pairs = small_material.pairs[0]
+        answer = dict(zip(pairs.triggers.tolist(), pairs.responses.tolist(), strict=True))
+        before = dict(zip(pairs.triggers.tolist(), pairs.contexts[:, 0].tolist(), strict=True))
+        for _, batch in zip(range(5), batches(small_material, RECIPE), strict=False):
+            for trigger, response, context in zip(batch.triggers, batch.responses, batch.contexts, strict=True):
+                assert answer[batch.rows[trigger]] == batch.rows[response]
+                latest = -1 if context[0] == -1 else batch.rows[context[0]]
+                assert before[batch.rows[trigger]] == latest
+
+    def test_they_are_the_same_for_one_seed_and_others_for_another(self, small_material: Material) -> None:
+        first, again = (next(batches(small_material, RECIPE)).triggers for _ in range(2))
+        other = next(batches(small_material, RECIPE.model_copy(update={"seed": 2}))).triggers
+        assert first.tolist() == again.tolist()
+        assert first.tolist() != other.tolist()
+
+    def test_each_pair_is_seen_once_in_a_pass(self, small_material: Material) -> None:
+        recipe = RECIPE.model_copy(update={"batch_pairs": 60, "run_pairs": 3})
+        batch = next(batches(small_material, recipe))
+        assert sorted(batch.rows[batch.triggers].tolist()) == list(range(60))
+
+    def test_steps_follow_from_passes(self, small_material: Material) -> None:
+        assert steps_of(small_material, RECIPE) == -(-6 * 60 // 32)
+
+
+class TestRun:
+    RECIPE = RECIPE.model_copy(update={"objectives": Objectives(records=0.5, sentences=0.5), "passes": 8})
+
+    def test_the_loss_falls(self, network: Network, small_material: Material, tmp_path: Path) -> None:
+        recipe = self.RECIPE.model_copy(update={"dropout": 0.0, "passes": 20})
+        feed = batches(small_material, recipe)
+        first = sum(float(x) for x in runner.losses(network, small_material, next(feed), recipe).values())
+        runner.run(network, small_material, recipe, folder=tmp_path, identity="x")
+        last = sum(float(x) for x in runner.losses(network, small_material, next(feed), recipe).values())
+        assert last < 0.8 * first
+
+    def test_every_objective_takes_part(self, network: Network, small_material: Material) -> None:
+        batch = next(batches(small_material, self.RECIPE))
+        found = runner.losses(network, small_material, batch, self.RECIPE)
+        assert set(found) == {"single", "context", "relation", "hold", "records", "replies", "sentences"}
+        assert all(torch.isfinite(value) for value in found.values())
+
+    def test_a_run_that_was_broken_off_reaches_the_same_weights(
+        self, tiny_folder: Path, small_material: Material, tmp_path: Path
+    ) -> None:
+        whole, broken = _network(tiny_folder), _network(tiny_folder)
+        runner.run(whole, small_material, self.RECIPE, folder=tmp_path / "whole", identity="x")
+
+        def stop(_stage: str, done: int, _total: int) -> None:
+            if done == 7:
+                raise KeyboardInterrupt
+
+        arguments = {"folder": tmp_path / "broken", "identity": "x", "checkpoint_minutes": 0.0}
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(broken, small_material, self.RECIPE, progress=stop, **arguments)  # type: ignore[arg-type]
+        resumed = _network(tiny_folder)
+        runner.run(resumed, small_material, self.RECIPE, resume=True, **arguments)  # type: ignore[arg-type]
+        assert _equal(whole, resumed)
+        assert not _equal(whole, broken)
+
+    def test_a_killed_run_can_be_gone_on_with(
+        self, tiny_folder: Path, small_material: Material, tmp_path: Path
+    ) -> None:
+        recipe = self.RECIPE.model_copy(update={"passes": 60})
+        child = multiprocessing.get_context("fork").Process(
+            target=_run_slowly, args=(tiny_folder, small_material, recipe, tmp_path)
+        )
+        child.start()
+        until = time.monotonic() + 60
+        while not (tmp_path / runner.CHECKPOINT_FILE).exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        resumed, whole = _network(tiny_folder), _network(tiny_folder)
+        runner.run(resumed, small_material, recipe, folder=tmp_path, identity="x", resume=True)
+        runner.run(whole, small_material, recipe, folder=tmp_path / "whole", identity="x")
+        assert _equal(whole, resumed)
+
+    def test_a_full_disk_leaves_the_last_checkpoint_whole(
+        self,
+        network: Network,
+        tiny_folder: Path,
+        small_material: Material,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        sync, calls = os.fsync, Iterator
+        del calls
+        written = []
+
+        def full_later(descriptor: int) -> None:
+            written.append(descriptor)
+            if len(written) > 6:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            sync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", full_later)
+        arguments = {"folder": tmp_path, "identity": "x", "checkpoint_minutes": 0.0}
+        with pytest.raises(DiskFull):
+            runner.run(network, small_material, self.RECIPE, **arguments)  # type: ignore[arg-type]
+        monkeypatch.undo()
+        assert [path.name for path in tmp_path.iterdir()] == [runner.CHECKPOINT_FILE]
+        resumed, whole = _network(tiny_folder), _network(tiny_folder)
+        runner.run(resumed, small_material, self.RECIPE, resume=True, **arguments)  # type: ignore[arg-type]
+        runner.run(whole, small_material, self.RECIPE, folder=tmp_path / "whole", identity="x")
+        assert _equal(whole, resumed)
+
+    @pytest.mark.parametrize("content", [None, b"", b"no checkpoint"])
+    def test_without_a_whole_checkpoint_there_is_nothing_to_go_on_with(
+        self, network: Network, small_material: Material, tmp_path: Path, content: bytes | None
+    ) -> None:
+        if content is not None:
+            (tmp_path / runner.CHECKPOINT_FILE).write_bytes(content)
+        with pytest.raises(InputError, match="--resume"):
+            runner.run(network, small_material, self.RECIPE, folder=tmp_path, identity="x", resume=True)
+
+    def test_a_checkpoint_of_another_run_is_refused(
+        self, network: Network, small_material: Material, tmp_path: Path
+    ) -> None:
+        def stop(_stage: str, done: int, _total: int) -> None:
+            if done == 3:
+                raise KeyboardInterrupt
+
+        arguments = {"folder": tmp_path, "checkpoint_minutes": 0.0}
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(network, small_material, self.RECIPE, identity="x", progress=stop, **arguments)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="another recipe"):
+            runner.run(network, small_material, self.RECIPE, identity="y", resume=True, **arguments)  # type: ignore[arg-type]
+
+    def test_the_best_look_is_kept_and_a_run_that_gets_worse_is_stopped(
+        self, network: Network, small_material: Material, tmp_path: Path
+    ) -> None:
+        scores = iter([0.1, 0.5, 0.4, 0.3, 0.2, 0.1])
+        kept: list[torch.Tensor] = []
+
+        def watch(seen: Network) -> dict[str, float]:
+            kept.append(seen.response.inner.weight.detach().clone())
+            return {"score": next(scores)}
+
+        report = runner.run(
+            network, small_material, self.RECIPE, folder=tmp_path, identity="x", watch=watch, looks=6, patience=2
+        )
+        assert report.stopped_early
+        assert len(report.looks) == 4
+        assert report.best == report.looks[1].step
+        assert torch.equal(network.response.inner.weight, kept[1])
+
+
+class TestGround:
+    def test_no_examined_text_is_learned_from(self, talkative: Path) -> None:
+        ground = training.stand(RECIPE, None, talkative)
+        material, _ = training.gather(ground, RECIPE, "tiny", None, talkative)
+        long = {text for text in ground.held_out if len(text.split()) > materials.COMMON_WORDS}
+        assert long
+        assert long.isdisjoint(material.texts)
+
+    def test_the_trainer_itself_refuses_an_examined_text(
+        self, talkative: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ground = training.stand(RECIPE, None, talkative)
+        leaking = replace(ground, sides=replace(ground.sides, train=ground.sides.train + ground.sides.validation))
+        select = materials.select_pairs
+        monkeypatch.setattr(
+            materials, "select_pairs", lambda *args, **options: select(*args, **(options | {"held_out": ()}))
+        )
+        with pytest.raises(TextLeak, match="also in the training data"):
+            training.gather(leaking, RECIPE, "tiny", None, talkative)
+
+    def test_pairs_that_the_source_holds_out_are_not_learned_from(self, talkative: Path) -> None:
+        ground = training.stand(RECIPE, None, talkative)
+        held = [
+            replace(one, messages=tuple(replace(message, holdout=True) for message in one.messages))
+            for one in ground.sides.train
+        ]
+        with pytest.raises(TrainingError, match="0 pairs"):
+            training.gather(
+                replace(ground, sides=replace(ground.sides, train=tuple(held))), RECIPE, "tiny", None, talkative
+            )
+
+    def test_too_short_a_history_is_an_error_that_says_so(self, history: Path, tiny_folder: Path, home: Path) -> None:
+        add_model("tiny", tiny_folder, home)
+        with Library.open(home) as library:
+            library.ingest(open_source(history))
+        with pytest.raises(TrainingError, match="longer history"):
+            training.gather(training.stand(RECIPE, None, home), RECIPE, "tiny", None, home)
+
+    def test_a_recipe_that_needs_files_says_which_option(self, talkative: Path) -> None:
+        recipe = RECIPE.model_copy(update={"sources": {"own": 1.0, "samsum": 1.0}})
+        with pytest.raises(SourceError, match="--data"):
+            training.gather(training.stand(recipe, None, talkative), recipe, "tiny", None, talkative)
+
+
+class TestGate:
+    def test_a_model_that_learned_passes_and_may_be_used(self, talkative: Path) -> None:
+        trained = training.train_pairs("mine", RECIPE, parent="tiny", home=talkative, classified=False)
+        assert trained.verdict.passed, trained.verdict.reason
+        lineage = read_lineage(trained.folder)
+        assert lineage is not None
+        assert (lineage.parent, lineage.kind) == ("tiny", "pairs")
+        assert Recipe.model_validate(lineage.recipe) == RECIPE
+        require_passed(find_model("mine", talkative))
+        first, last = trained.run.looks[0].losses, trained.run.looks[-1].losses
+        assert last["context"] < first["context"]
+
+    def test_a_sabotaged_model_is_refused_and_kept(self, talkative: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        gather = training.gather
+
+        def shuffled(*args: object) -> object:
+            material, reports = gather(*args)  # type: ignore[arg-type]
+            return shuffled_responses(material, 0), reports
+
+        monkeypatch.setattr(training, "gather", shuffled)
+        trained = training.train_pairs("worse", RECIPE, parent="tiny", home=talkative, classified=False)
+        assert not trained.verdict.passed
+        assert trained.folder.is_dir()
+        with pytest.raises(ModelRefused, match="did not pass its exam"):
+            require_passed(find_model("worse", talkative))
+
+    def test_changed_weights_have_passed_no_exam(self, talkative: Path) -> None:
+        trained = training.train_pairs("mine", RECIPE, parent="tiny", home=talkative, classified=False)
+        with (trained.folder / "projections.safetensors").open("ab") as file:
+            file.write(b" ")
+        with pytest.raises(ModelRefused, match="no exam"):
+            require_passed(find_model("mine", talkative))
+
+    def test_an_untrained_model_needs_no_exam(self, tiny_folder: Path, home: Path) -> None:
+        require_passed(find_model(tiny_folder, home))
+
+    @pytest.mark.parametrize(
+        ("gain", "loss", "passed"),
+        [((0.01, 0.05), -0.005, True), ((-0.01, 0.05), 0.0, False), ((0.01, 0.05), -0.02, False)],
+    )
+    def test_it_must_surely_gain_and_not_lose_too_much(
+        self, gain: tuple[float, float], loss: float, passed: bool
+    ) -> None:
+        rows = (
+            Judged("response_accuracy", 0.43, 0.4, *gain, allowed=0.0, surely=True),
+            Judged("general_similarity", 0.8 + loss, 0.8, loss - 0.01, loss + 0.01, allowed=-0.01, surely=False),
+        )
+        assert Verdict("int8", rows).passed is passed
+
+    def test_what_could_not_be_measured_is_no_pass(self) -> None:
+        assert not Verdict("int8", (), ("response_accuracy",)).passed
+
+    def test_a_name_of_another_model_is_not_taken(self, talkative: Path) -> None:
+        with pytest.raises(InputError, match="another model's name"):
+            training.train_pairs("minilm-l6", RECIPE, parent="tiny", home=talkative)
+
+
+class TestRecipes:
+    @pytest.mark.parametrize("name", RECIPES)
+    def test_the_packages_recipes_can_be_written_down_and_read_again(self, name: str, tmp_path: Path) -> None:
+        path = tmp_path / "recipe.json"
+        path.write_text(load_recipe(name).model_dump_json())
+        assert load_recipe(str(path)) == RECIPES[name]
+
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [('{"pairs": 0}', "pairs"), ('{"speed": 1}', "speed"), ("{", "not JSON"), (None, "no recipe")],
+    )
+    def test_a_recipe_that_cannot_be_is_an_error_that_names_the_field(
+        self, tmp_path: Path, content: str | None, said: str
+    ) -> None:
+        path = tmp_path / "recipe.json"
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(InputError, match=said):
+            load_recipe(str(path))
+
+
+class TestCommands:
+    def test_a_report_says_what_would_be_learned_from(self, talkative: Path) -> None:
+        done = CliRunner().invoke(app, ["train", "pairs", "--report-only", "--json"])
+        assert done.exit_code == 0, done.output
+        report = json.loads(done.stdout)["own"]
+        assert report["kept"] + sum(report["dropped"].values()) == report["seen"]
+
+    def test_from_a_history_to_a_model_that_answers(self, talkative: Path, tmp_path: Path) -> None:
+        recipe = tmp_path / "recipe.json"
+        recipe.write_text(RECIPE.model_dump_json())
+        call = CliRunner().invoke
+        done = call(
+            app, ["train", "pairs", "--name", "mine", "--parent", "tiny", "--recipe", str(recipe), "--no-classified"]
+        )
+        assert done.exit_code == 0, done.output
+        assert "mine passed" in done.output
+        assert call(app, ["build", "mine"]).exit_code == 0
+        assert call(app, ["use", "mine"]).exit_code == 0
+        answer = call(app, ["suggest", "wanna get lunch", "--json"])
+        assert json.loads(answer.stdout)["replies"]
+
+    def test_a_refused_model_cannot_be_used(self, talkative: Path, tmp_path: Path) -> None:
+        recipe = tmp_path / "recipe.json"
+        recipe.write_text(
+            RECIPE.model_copy(update={"rate": 1e-12, "projection_rate": 1e-12, "passes": 0.1}).model_dump_json()
+        )
+        call = CliRunner().invoke
+        done = call(
+            app, ["train", "pairs", "--name", "same", "--parent", "tiny", "--recipe", str(recipe), "--no-classified"]
+        )
+        assert done.exit_code == 1, done.output
+        assert "same is refused" in done.output
+        assert call(app, ["build", "same"]).exit_code == 0
+        refused = call(app, ["use", "same"])
+        assert refused.exit_code == 1
+        assert "did not pass its exam" in refused.output
+
+
+def _equal(one: Network, other: Network) -> bool:
+    theirs = other.state_dict()
+    return all(torch.equal(value, theirs[name]) for name, value in one.state_dict().items())
+
+
+def _run_slowly(folder: Path, material: Material, recipe: Recipe, checkpoints: Path) -> None:
+    torch.set_num_threads(1)
+    runner.run(
+        _network(folder),
+        material,
+        recipe,
+        folder=checkpoints,
+        identity="x",
+        checkpoint_minutes=0.0,
+        progress=lambda *_: time.sleep(0.01),
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,6 +96,17 @@ def test_a_reply_to_what_is_not_there_or_to_oneself_is_in_no_pair() -> None:
     photo = Message("1", "b", 1000, "wow", reply_to="a photo")
     own = Message("3", "a", 3000, "I mean today", reply_to="0")
     assert [pair.response for pair in pairs_of("c", list(turns_of([a, photo, own])))] == []
+
+
+def test_a_pair_is_judged_as_the_worst_of_its_response() -> None:
+    a, *_ = said("a: hey", "b: hi")
+    replies = [
+        Message("1", "b", 1000, "hi", flags=("short",)),
+        Message("2", "b", 2000, "all well?", quality=0.9, flags=("late", "short")),
+        Message("3", "b", 3000, "so so", quality=0.3),
+    ]
+    (pair,) = pairs_of("c", list(turns_of([replace(a, quality=0.1, flags=("spam",)), *replies])))
+    assert (pair.quality, pair.flags) == (0.3, ("late", "short"))
 
 
 def test_what_is_held_out_shares_no_turn_with_the_rest_and_marks_its_pairs() -> None:

@@ -6,6 +6,7 @@ import sqlite3
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -179,17 +180,45 @@ def test_a_library_of_the_first_version_keeps_its_pairs(home: Path) -> None:
         assert library.ingest(Memory(talk("x", "hey", "hi"))).removed == 0
 
 
+def test_a_library_of_the_second_version_learns_what_is_said_of_its_messages(home: Path) -> None:
+    (home / "embeddings").mkdir(parents=True)
+    said = [Message("0", "a", 0, "hey"), Message("1", "b", 1, "hi")]
+    with sqlite3.connect(home / "embeddings" / "library.db") as old:
+        MIGRATIONS[0](old)
+        MIGRATIONS[1](old)
+        old.execute("INSERT INTO source VALUES (1, 'memory', 'test', NULL)")
+        old.execute("INSERT INTO conversation (id, source_id, key, digest) VALUES (1, 1, 'x', x'00')")
+        for row, m in enumerate(said):
+            old.execute(
+                "INSERT INTO message (id, conversation_id, position, key, sender, sent_ms, text) "
+                "VALUES (?, 1, ?, ?, ?, ?, ?)",
+                (row, row, m.key, m.sender, m.sent_ms, m.text),
+            )
+            old.execute(
+                "INSERT INTO turn VALUES (?, 1, ?, ?, ?, ?, ?, NULL, NULL, 0)", (row, row, m.sender, row, row, m.text)
+            )
+        old.execute("INSERT INTO pair VALUES (42, 0, 1)")
+        old.execute("PRAGMA user_version = 2")
+    old.close()
+    with Library.open(home) as library:
+        assert [(p.id, p.response, p.quality, p.flags) for p in library.pairs()] == [(42, "hi", None, ())]
+        assert library.ingest(Memory(Conversation("x", said))).changed == 0
+        judged = Conversation("x", [said[0], replace(said[1], quality=0.5, flags=("spam",))])
+        assert library.ingest(Memory(judged)).changed == 1
+        assert [(p.response, p.quality, p.flags) for p in library.pairs()] == [("hi", 0.5, ("spam",))]
+
+
 def test_what_a_message_is_beside_its_text_is_kept(library: Library) -> None:
     messages = (
         Message("a", "anna", 1000, "lunch?", False, None, 2000, (Tapback("me", "loved", 1500),), row=7),
-        Message("b", "me", 3000, "sure", True, "a", holdout=True, row=8),
+        Message("b", "me", 3000, "sure", True, "a", holdout=True, row=8, quality=0.7, flags=("ö", "ä")),
     )
     conversation = Conversation("x", messages, ("anna", "Anna"), False, "Anna")
     library.ingest(Memory(conversation))
     (kept,) = library.conversations()
     assert (kept.messages, kept.people, kept.is_group, kept.name) == (messages, ("anna", "Anna"), False, "Anna")
     (pair,) = library.pairs()
-    assert pair.holdout
+    assert (pair.holdout, pair.quality, set(pair.flags)) == (True, 0.7, {"ö", "ä"})
 
 
 def test_a_tapback_changes_a_message_but_not_the_pairs(library: Library) -> None:

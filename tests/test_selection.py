@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jarvis_embed.conversations.selection import SelectionRules, begins_topic, is_tapback, near_key, select_pairs
+from jarvis_embed.conversations.selection import (
+    NO_REPLY,
+    SelectionRules,
+    begins_topic,
+    is_tapback,
+    near_key,
+    select_pairs,
+)
 from jarvis_embed.evaluation.splits import assert_disjoint, pair_texts
 from jarvis_embed.messages import Pair
 from jarvis_embed.text import folded
@@ -84,10 +92,23 @@ def test_an_answer_after_a_day_is_none() -> None:
 
 
 def test_a_reply_of_low_quality_is_left_out_where_that_is_known() -> None:
-    pairs = [pair("hey", "hello", identity=1), pair("what's up", "not much", identity=2)]
-    found = select_pairs(pairs, quality={1: 0.2}, min_quality=0.5)
-    assert [one.id for one in found.pairs] == [2]
+    pairs = [
+        replace(pair("hey", "hello", identity=1), quality=0.4),
+        replace(pair("where", "at home", identity=2), quality=0.5),
+        pair("what's up", "not much", identity=3),
+    ]
+    found = select_pairs(pairs, min_quality=0.5)
+    assert [one.id for one in found.pairs] == [2, 3]
     assert found.report.dropped == {"low quality": 1}
+    assert len(select_pairs(pairs).pairs) == 3
+
+
+@pytest.mark.parametrize("flag", sorted(NO_REPLY))
+def test_a_flag_that_says_no_reply_leaves_a_pair_out(flag: str) -> None:
+    pairs = [replace(pair("hey", "hello", identity=1), flags=("a", flag)), replace(pair("hi", "hello"), flags=("a",))]
+    found = select_pairs(pairs)
+    assert [one.id for one in found.pairs] == [0]
+    assert found.report.dropped == {"flagged by the source": 1}
 
 
 def test_each_contact_has_its_turn_before_any_has_a_second_more() -> None:

@@ -18,7 +18,7 @@ from functools import lru_cache
 from operator import is_
 from typing import Final
 
-from .messages import Conversation, Message
+from .messages import EARLIER, Conversation, Message
 
 SALT_BYTES: Final = 16
 _NUMBER: Final = re.compile(r"\+?[\d\s()./-]{5,}")
@@ -79,7 +79,8 @@ class Rules:
         """The conversation without what is to be forgotten: the same object if there is nothing; it may be empty.
 
         A conversation with nobody but the contact goes as a whole, with the owner's part. Elsewhere, only what the
-        contact wrote goes, with their reactions and their place among the people.
+        contact wrote goes, with their reactions and their place among the people; and what was said by nobody knows
+        whom, for it may be theirs.
         """
         if not self:
             return conversation
@@ -87,7 +88,10 @@ class Rules:
             return replace(conversation, messages=(), people=(), name=None)
         if self._cuts_by_date(conversation):
             conversation = _with_people(conversation)
-        kept = [self._without_tapbacks(message) for message in conversation.messages if not self._forgets(message)]
+        messages: Iterable[Message] = conversation.messages
+        if any(map(self._is_contact, {*conversation.people, *_senders(conversation)})):
+            messages = (message for message in messages if message.sender != EARLIER)
+        kept = [self._without_tapbacks(message) for message in messages if not self._forgets(message)]
         people = tuple(person for person in conversation.people if not self._is_contact(person))
         same = len(kept) == len(conversation.messages) and all(map(is_, kept, conversation.messages))
         if same and people == conversation.people:
@@ -123,7 +127,7 @@ class Rules:
             return every(map(self._is_contact, conversation.people))
         if conversation.is_group:  # a part of it tells nothing of who else is there
             return False
-        senders = {message.sender: message.is_from_me for message in conversation.messages}
+        senders = _senders(conversation)
         forgotten = {sender for sender in senders if self._is_contact(sender)}
         others = {sender for sender, mine in senders.items() if not mine}
         unknown_owner = all(mine is None for mine in senders.values())
@@ -138,10 +142,15 @@ def _with_people(conversation: Conversation) -> Conversation:
     """
     if conversation.people or conversation.is_group is not None:
         return conversation
-    senders = {message.sender: message.is_from_me for message in conversation.messages}
+    senders = _senders(conversation)
     others = tuple(sender for sender, mine in senders.items() if not mine)
     unknown_pair = len(senders) <= 2 and all(mine is None for mine in senders.values())
     return replace(conversation, people=others, is_group=False if unknown_pair else None)
+
+
+def _senders(conversation: Conversation) -> dict[str, bool | None]:
+    """Everybody who wrote in it → whether that is the owner."""
+    return {message.sender: message.is_from_me for message in conversation.messages if message.sender != EARLIER}
 
 
 @lru_cache(maxsize=65_536)

@@ -198,7 +198,7 @@ class Intake:
             return position_of(message, indexes.get(message.key, 0))
 
         self._db.executemany(
-            f"INSERT INTO message (conversation_id, position, row, {MESSAGE}) VALUES ({marks(12)})",  # noqa: S608
+            f"INSERT INTO message (conversation_id, position, row, {MESSAGE}) VALUES ({marks(14)})",  # noqa: S608
             ((row, place(message), message.row, key, *stored(message)) for key, message in messages.items()),
         )
         turns = list(turns_of(conversation.messages))

@@ -22,10 +22,11 @@ from .errors import DiskFull, HomeLocked, HomeNotWritable, LibraryError
 from .forgetting import SALT_BYTES, Rules, Wish, drop_wish, read_rules, store_conversation, store_wish
 from .home import FILE_MODE, embeddings_folder, home_folder, locked, make_private_folder, reported
 from .intake import IngestReport, Intake, changes_of
-from .messages import CONTEXT_TURNS, Conversation, Pair
+from .messages import CONTEXT_TURNS, EARLIER, Conversation, Pair
 from .records import (
     MESSAGE,
     digest_of,
+    flags_of,
     message_of,
     truth,
 )
@@ -155,7 +156,8 @@ class Library:
 
     def senders(self) -> list[str]:
         """Everybody who wrote something, sorted."""
-        return sorted(sender for (sender,) in self._db.execute("SELECT DISTINCT sender FROM message"))
+        statement = "SELECT DISTINCT sender FROM message WHERE sender <> ?"
+        return sorted(sender for (sender,) in self._db.execute(statement, (EARLIER,)))
 
     def pairs(self, ids: Sequence[int] | None = None) -> Iterator[Pair]:
         """Yield the pairs of ``ids`` in their order, leaving out any that is gone; all pairs if None."""
@@ -317,12 +319,13 @@ class Library:
         return int(self._db.execute("SELECT id FROM source WHERE kind = ? AND location = ?", origin).fetchone()[0])
 
     def _pair(self, row: Sequence[Any]) -> Pair:
-        *pair, holdout, conversation, position = row
+        *pair, holdout, quality, flags, conversation, position = row
         before = self._db.execute(
             "SELECT text FROM turn WHERE conversation_id = ? AND position < ? ORDER BY position DESC LIMIT ?",
             (conversation, position, CONTEXT_TURNS),
         )
-        return Pair(*[*pair, tuple(text for (text,) in before)[::-1], bool(holdout)])
+        context = tuple(text for (text,) in before)[::-1]
+        return Pair(*[*pair, context, bool(holdout), quality, flags_of(flags)])
 
     def _one(self, statement: str) -> object:
         with _reported(self.path):
@@ -342,7 +345,7 @@ class Library:
 
 _PAIRS: Final = (
     "SELECT pair.id, c.key, t.text, r.text, t.sender, r.sender, t.start_ms, r.start_ms, t.holdout OR r.holdout, "
-    "c.id, t.position FROM pair "
+    "r.quality, r.flags, c.id, t.position FROM pair "
     "JOIN turn t ON t.id = trigger_id JOIN turn r ON r.id = response_id JOIN conversation c ON c.id = t.conversation_id"
 )
 

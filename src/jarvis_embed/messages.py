@@ -12,6 +12,9 @@ from typing import Final
 CONTEXT_TURNS: Final = 3
 """How many turns before the trigger a pair may carry."""
 
+EARLIER: Final = "earlier"
+"""The sender of what a source knows to have been said before, without saying by whom: nobody one could talk with."""
+
 EPOCH_2001_MS: Final = 978_307_200_000
 """The begin of Apple's time, 2001-01-01 UTC."""
 
@@ -51,6 +54,8 @@ class Message:
         tapbacks: reactions to it that still stand, oldest first.
         holdout: the source keeps it out of training, to measure with.
         row: the record's own number in a source that can tell what has changed (see ``sources.base.Changes``).
+        quality: how good a reply it is, 0 to 1, where the source says so.
+        flags: what else the source says of it, in its own words, sorted.
     """
 
     key: str
@@ -63,6 +68,8 @@ class Message:
     tapbacks: tuple[Tapback, ...] = ()
     holdout: bool = False
     row: int | None = None
+    quality: float | None = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,8 @@ class Turn:
         message_keys: keys of its messages, in their order.
         reply_to: key of the message that its first message answers, where the source says so.
         holdout: one of its messages is kept out of training.
+        quality: the lowest that is known of its messages.
+        flags: those of its messages, sorted.
     """
 
     sender: str
@@ -101,6 +110,8 @@ class Turn:
     message_keys: tuple[str, ...]
     reply_to: str | None = None
     holdout: bool = False
+    quality: float | None = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +123,8 @@ class Pair:
         context: up to ``CONTEXT_TURNS`` turn texts before the trigger, oldest first.
         trigger_ms, response_ms: when each turn began.
         holdout: kept out of training: trigger or response holds a message that the source holds out.
+        quality: how good a reply the response is, 0 to 1, where the source says so.
+        flags: what else the source says of the response, in its own words, sorted.
     """
 
     id: int
@@ -124,6 +137,8 @@ class Pair:
     response_ms: int
     context: tuple[str, ...] = ()
     holdout: bool = False
+    quality: float | None = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

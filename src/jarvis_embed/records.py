@@ -13,13 +13,13 @@ from .text import well_formed
 StoredMessage = tuple[object, ...]
 """A message without its key and row, as the columns hold it."""
 
-MESSAGE: Final = "key, sender, sent_ms, text, is_from_me, reply_to, edited_ms, tapbacks, holdout"
+MESSAGE: Final = "key, sender, sent_ms, text, is_from_me, reply_to, edited_ms, tapbacks, holdout, quality, flags"
 """The columns of a message: its key, and a ``StoredMessage``."""
 
 TEXT: Final = 2
 """Where the text stands in a ``StoredMessage``."""
 
-TURN: Final = "sender, start_ms, end_ms, text, is_from_me, reply_to, holdout"
+TURN: Final = "sender, start_ms, end_ms, text, is_from_me, reply_to, holdout, quality, flags"
 
 
 def insert(db: sqlite3.Connection, table: str, values: tuple[object, ...]) -> int:
@@ -56,6 +56,8 @@ def stored(message: Message) -> StoredMessage:
         message.edited_ms,
         json.dumps(tapbacks, ensure_ascii=False) if tapbacks else None,
         message.holdout,
+        message.quality,
+        _listed(message.flags),
     )
 
 
@@ -69,12 +71,15 @@ def message_of(  # the columns of ``MESSAGE`` in their order, and ``row``
     edited_ms: int | None,
     tapbacks: str | None,
     holdout: int,
+    quality: float | None,
+    flags: str | None,
     row: int | None,
 ) -> Message:
     """The message that ``stored`` made these columns of."""
     reactions = tuple(Tapback(*tapback) for tapback in json.loads(tapbacks)) if tapbacks else ()
-    mine = truth(is_from_me)
-    return Message(key, sender, sent_ms, text, mine, reply_to, edited_ms, reactions, bool(holdout), row)
+    mine, held = truth(is_from_me), bool(holdout)
+    judged = (quality, flags_of(flags))
+    return Message(key, sender, sent_ms, text, mine, reply_to, edited_ms, reactions, held, row, *judged)
 
 
 def stored_turn(turn: Turn) -> tuple[object, ...]:
@@ -87,7 +92,18 @@ def stored_turn(turn: Turn) -> tuple[object, ...]:
         turn.is_from_me,
         well_formed_or_none(turn.reply_to),
         turn.holdout,
+        turn.quality,
+        _listed(turn.flags),
     )
+
+
+def flags_of(column: str | None) -> tuple[str, ...]:
+    """The flags that a column ``flags`` holds."""
+    return tuple(json.loads(column)) if column else ()
+
+
+def _listed(flags: tuple[str, ...]) -> str | None:
+    return json.dumps([well_formed(flag) for flag in flags], ensure_ascii=False) if flags else None
 
 
 def truth(column: int | None) -> bool | None:

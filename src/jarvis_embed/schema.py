@@ -71,7 +71,14 @@ def _structure(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
-MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_first_tables, _structure)
+def _judgements(db: sqlite3.Connection) -> None:
+    """What a source says of a reply: how good it is, and in words."""
+    for table in ("message", "turn"):
+        db.execute(f"ALTER TABLE {table} ADD COLUMN quality REAL")
+        db.execute(f"ALTER TABLE {table} ADD COLUMN flags TEXT")  # JSON
+
+
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_first_tables, _structure, _judgements)
 """``MIGRATIONS[i]`` turns version ``i`` into version ``i + 1``; version 0 is an empty file."""
 
 VERSION: Final = len(MIGRATIONS)

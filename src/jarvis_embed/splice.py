@@ -21,6 +21,7 @@ from .records import (
     TEXT,
     TURN,
     StoredMessage,
+    flags_of,
     insert,
     marks,
     message_of,
@@ -84,7 +85,7 @@ class Splice:
         if not touched:
             return False
         self._db.executemany(
-            f"INSERT INTO message (conversation_id, position, row, {MESSAGE}) VALUES ({marks(12)})",  # noqa: S608
+            f"INSERT INTO message (conversation_id, position, row, {MESSAGE}) VALUES ({marks(14)})",  # noqa: S608
             inserts,
         )
         self._rewrite(sorted(touched), named)
@@ -206,7 +207,7 @@ class Splice:
 
     def _turn(self, condition: str, value: int, key: str | None = None) -> tuple[int, Turn]:
         """Position and turn, with its first message's key, and ``key`` for another message known to be in it."""
-        position, sender, start_ms, end_ms, text, mine, reply_to, holdout = self._db.execute(
+        position, sender, start_ms, end_ms, text, mine, reply_to, holdout, quality, flags = self._db.execute(
             f"SELECT position, {TURN} FROM turn WHERE conversation_id = ? AND {condition}",  # noqa: S608
             (self._row, value),
         ).fetchone()
@@ -214,7 +215,8 @@ class Splice:
             "SELECT key FROM message WHERE conversation_id = ? AND position = ?", (self._row, position)
         ).fetchone()
         keys = (first,) if key in (None, first) else (first, key)
-        return position, Turn(sender, start_ms, end_ms, text, truth(mine), keys, reply_to, bool(holdout))
+        judged = (quality, flags_of(flags))
+        return position, Turn(sender, start_ms, end_ms, text, truth(mine), keys, reply_to, bool(holdout), *judged)
 
 
 def keyed_row(identity: int, position: int, row: int, key: str, *content: object) -> tuple[str, Stored]:

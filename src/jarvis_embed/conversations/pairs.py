@@ -45,4 +45,6 @@ def pairs_of(conversation: str, turns: Sequence[Turn], context_turns: int = CONT
             trigger_ms=trigger.start_ms,
             response_ms=response.start_ms,
             holdout=trigger.holdout or response.holdout,
+            quality=response.quality,
+            flags=response.flags,
         )

@@ -32,6 +32,23 @@ _SHIFT: Final = re.compile(
 )
 """How people begin another topic, folded; at the start of a reply it says that this is none."""
 
+NO_REPLY: Final = frozenset(
+    {
+        "ack_trigger_substantive_response",
+        "automated",
+        "is_reaction",
+        "low_quality",
+        "spam",
+        "stale_response",
+        "topic_shift",
+    }
+)
+"""Flags by which a source says that a response is none, or by no person. That the two texts are little alike is no such
+thing: an answer need not look like its question, and how it does not is what is to be learnt."""
+
+MIN_QUALITY: Final = 0.2
+"""The host multiplies one factor for each fault; below this is what it finds to be no reply, or bad in several ways."""
+
 _LINK: Final = re.compile(r"(https?://|www\.)\S+")
 _NOT_WORD: Final = re.compile(r"[^\w\s]|_")
 _DIGITS: Final = re.compile(r"\d+")
@@ -86,8 +103,7 @@ def select_pairs(
     held_out: Iterable[str] = (),
     common_words: int = 0,
     contacts: Mapping[str, str] | None = None,
-    quality: Mapping[int, float] | None = None,
-    min_quality: float = 0.0,
+    min_quality: float = MIN_QUALITY,
     seed: int = 0,
 ) -> Selection:
     """Choose the pairs to learn from.
@@ -96,7 +112,7 @@ def select_pairs(
         held_out: texts that are examined; a pair that has one, in its context too, is left out.
         common_words: held-out texts of up to so many words are common property and do not count.
         contacts: conversation → contact; each conversation is a contact of its own where it is None.
-        quality: id of a pair → how good a reply it is, 0 to 1, where that is known; below ``min_quality`` it is out.
+        min_quality: a pair is out if the source says that its quality, 0 to 1, is below.
         seed: which of too many equal or like pairs stay.
 
     Returns:
@@ -109,7 +125,7 @@ def select_pairs(
     clean = []
     for position, pair in enumerate(given):
         reason = _fault(pair, rules, examined)
-        if reason is None and quality is not None and quality.get(pair.id, 1.0) < min_quality:
+        if reason is None and pair.quality is not None and pair.quality < min_quality:
             reason = "low quality"
         if reason is None:
             clean.append(position)
@@ -146,6 +162,8 @@ def begins_topic(text: str) -> bool:
 def _fault(pair: Pair, rules: SelectionRules, examined: set[str]) -> str | None:
     """The first reason against a pair, or None."""
     sides = (pair.trigger, pair.response)
+    if not NO_REPLY.isdisjoint(pair.flags):
+        return "flagged by the source"
     if any(is_tapback(text) for text in sides):
         return "tapback"
     if not all(_has_word(text) for text in sides):

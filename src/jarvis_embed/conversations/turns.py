@@ -48,4 +48,6 @@ def _joined(messages: list[Message]) -> Turn:
         message_keys=tuple(message.key for message in messages),
         reply_to=first.reply_to,
         holdout=first.holdout,
+        quality=min((message.quality for message in messages if message.quality is not None), default=None),
+        flags=tuple(sorted({flag for message in messages for flag in message.flags})),
     )

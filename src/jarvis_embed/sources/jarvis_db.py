@@ -2,21 +2,26 @@
 
 A pair becomes two messages, the second a reply to the first, so that it is the same pair here. A pair that the host
 holds out of training (``is_holdout``) is held out here; its contact gives the conversation its name and people; what it
-has flagged as nothing but an attachment is left out. What was said between the pairs is not in that table.
+has flagged as nothing but an attachment is left out; how good a reply it finds the response, and its flags, are kept
+with the response. What was said between the pairs is not in that table, but for what stands in ``context_text``: that
+becomes a message of nobody in particular right before the trigger, without the lines that are messages already.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from ..messages import Conversation, Message
+from ..messages import EARLIER, Conversation, Message
+from ..text import folded
 from .base import Unreadable
 from .chat_people import ME
 from .database import columns_of, opened, require
@@ -37,8 +42,13 @@ _COLUMNS: Final = (
     "is_group",
     "is_holdout",
     "flags_json",
+    "quality_score",
+    "context_text",
 )
 _CONTACT_COLUMNS: Final = ("id", "display_name", "phone_or_email", "handles_json")
+
+_SPEAKER: Final = re.compile(r"^\[(You|Them)\]: ")
+"""How the host writes whose turn it is, before the first line of each turn of a context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +100,27 @@ class JarvisDbSource:
                 about.setdefault(chat, (contact, group))
                 if response.key in chats[chat] or trigger.key in chats[chat]:
                     trigger, response = pair.apart(trigger, response)
-                chats[chat] |= {trigger.key: trigger, response.key: response}
+                chats[chat] |= {m.key: m for m in (pair.context(trigger), trigger, response)}
         for chat, messages in chats.items():
             contact, group = about[chat]
-            ordered = tuple(sorted(messages.values(), key=lambda message: message.sent_ms))
+            ordered = tuple(_ordered(messages.values()))
             yield Conversation(
                 chat, ordered, contact.handles if contact else (), group, contact.name if contact else None
             )
+
+
+def _ordered(messages: Iterable[Message]) -> Iterator[Message]:
+    """Messages by time; of each context, only those lines that were not said before."""
+    said: set[str] = set()
+    for message in sorted(messages, key=lambda message: (message.sent_ms, message.sender == EARLIER)):
+        lines = message.text.splitlines()
+        if message.sender == EARLIER:
+            lines = [line for line in lines if folded(line) and folded(line) not in said]
+            if not lines:
+                continue
+            message = replace(message, text="\n".join(lines))
+        said.update(map(folded, lines))
+        yield message
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +139,8 @@ class _Pair:
     is_group: Any
     is_holdout: Any
     flags_json: Any
+    quality_score: Any
+    context_text: Any
     rowid: int
 
     def messages(self, contact: _Contact | None) -> tuple[Message, Message]:
@@ -123,7 +149,8 @@ class _Pair:
             raise _BadRow("no text")
         if not self.trigger_text.strip() or not self.response_text.strip():
             raise _BadRow("empty text")
-        if _flags(self.flags_json).get("attachment_only"):
+        flags = _flags(self.flags_json)
+        if "attachment_only" in flags:
             raise _BadRow("attachment only")
         first, second = milliseconds(self.trigger_timestamp), milliseconds(self.response_timestamp)
         if first is None and second is None:
@@ -137,17 +164,20 @@ class _Pair:
         answer = self.response_msg_id if self.response_msg_id is not None else f"pair {self.rowid} response"
         held = bool(self.is_holdout)
         trigger = Message(str(key), sender, first, self.trigger_text, False, holdout=held)
-        return trigger, Message(str(answer), ME, second, self.response_text, True, str(key), holdout=held)
+        response = Message(str(answer), ME, second, self.response_text, True, str(key), holdout=held)
+        return trigger, replace(response, quality=_quality(self.quality_score), flags=flags)
+
+    def context(self, trigger: Message) -> Message:
+        """What was said before the trigger, by whomever; empty where the host does not know."""
+        text = self.context_text if isinstance(self.context_text, str) else ""
+        lines = "\n".join(_SPEAKER.sub("", line) for line in text.splitlines())
+        key = f"pair {self.rowid} context"
+        return Message(key, EARLIER, trigger.sent_ms - 1, lines, False, holdout=trigger.holdout)
 
     def apart(self, trigger: Message, response: Message) -> tuple[Message, Message]:
         """The same two under keys of their own: another pair of the chat has one of theirs."""
         key = f"pair {self.rowid} trigger"
-        return (
-            Message(key, trigger.sender, trigger.sent_ms, trigger.text, False, holdout=trigger.holdout),
-            Message(
-                f"pair {self.rowid} response", ME, response.sent_ms, response.text, True, key, holdout=response.holdout
-            ),
-        )
+        return replace(trigger, key=key), replace(response, key=f"pair {self.rowid} response", reply_to=key)
 
 
 class _BadRow(Exception):
@@ -171,9 +201,16 @@ def _list(stated: Any) -> list[str]:
     return [value for value in found if isinstance(value, str)] if isinstance(found, list) else []
 
 
-def _flags(stated: Any) -> dict[str, Any]:
+def _flags(stated: Any) -> tuple[str, ...]:
+    """What is true of a pair, sorted; measured values, and words out of the messages, stand there too and are none."""
     found = _parsed(stated)
-    return found if isinstance(found, dict) else dict.fromkeys(_list(stated), True)
+    true = [flag for flag, value in found.items() if value is True] if isinstance(found, dict) else _list(stated)
+    return tuple(sorted(set(true)))
+
+
+def _quality(stated: Any) -> float | None:
+    known = isinstance(stated, int | float) and math.isfinite(stated)
+    return min(max(float(stated), 0.0), 1.0) if known else None
 
 
 def _parsed(stated: Any) -> Any:

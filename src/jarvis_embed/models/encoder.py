@@ -143,8 +143,12 @@ class Encoder:
 
     def embed_responses(self, texts: Sequence[str]) -> Vectors:
         """Embed the reply side: equal to ``embed`` for a model without a projection of its own for replies."""
-        alone, project = self.embed(texts), self._projections.response
-        return alone if project is None or not len(texts) else project(alone)
+        return self.as_responses(self.embed(texts))
+
+    def as_responses(self, vectors: Vectors) -> Vectors:
+        """What ``embed_responses`` makes of texts, from what ``embed`` made of them: (n, dim) float32."""
+        project = self._projections.response
+        return vectors if project is None or not len(vectors) else project(vectors)
 
     def _each(self, texts: Sequence[str]) -> Vectors:
         """``embed``, where one text or two are single queries, which are kept."""

@@ -8,6 +8,7 @@ generation's files are shared and only the difference is written (see ``update``
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -72,8 +73,14 @@ class BuildReport:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """Every different text of the library by its key, triggers first; and the pairs as numbers."""
+    """Every different text of the library by its key, triggers first; and the pairs as numbers.
 
+    Attributes:
+        keys: of the texts. texts: by their keys; let go once they are embedded, for the index needs the room.
+        triggers: how many of ``keys`` are.
+    """
+
+    keys: list[bytes]
     texts: dict[bytes, str]
     triggers: int
     ids: npt.NDArray[np.int64]
@@ -153,10 +160,12 @@ def _build_whole(
     if not len(wanted.ids):
         raise LibraryEmpty("the library holds no pair of messages", "Ingest some first: jarvis-embed ingest SOURCE")
     old = _Known(None if anew else current, encoder.fingerprint)
-    missing = [key for key in wanted.texts if key not in old and key not in log.rows]
+    missing = [key for key in wanted.keys if key not in old and key not in log.rows]
     _embed(encoder, {key: wanted.texts[key] for key in missing}, log, report)
+    cut = sum(map(encoder.is_cut, wanted.texts.values()))
+    wanted.texts.clear()
     heads = carry_heads(staging, current, encoder.fingerprint, forget=forget)
-    manifest = _write(staging, encoder, library, wanted, log, old, heads, report)
+    manifest = _write(staging, encoder, library, wanted, log, old, heads, cut, report)
     check_files(staging, read_manifest(staging), checksums=True)
     _check(staging, encoder, library, wanted.ids[:: max(1, len(wanted.ids) // _PROBES)].tolist())
     return manifest, len(missing)
@@ -247,27 +256,40 @@ def _read_library(library: Library, report: Progress) -> _Wanted:
     total = library.counts().pairs
     triggers: dict[bytes, str] = {}
     responses: dict[bytes, str] = {}
-    pairs: list[tuple[int, bytes, bytes, int]] = []
+    ids, times = array("q"), array("q")
+    said_keys, answered_keys = bytearray(), bytearray()  # numbers and bytes: tuples of a million pairs weigh half a GB
     for done, (identity, trigger, response, response_ms) in enumerate(library.pair_texts(), 1):
         said, answered = normalise(trigger), normalise(response)
         if said and answered:  # a turn of nothing but attachments has no text to find it by
             said_key, answered_key = text_key(said), text_key(answered)
-            triggers[said_key] = said
-            responses[answered_key] = answered
-            pairs.append((identity, said_key, answered_key, response_ms))
+            triggers.setdefault(said_key, said)
+            responses.setdefault(answered_key, answered)
+            ids.append(identity)
+            times.append(response_ms)
+            said_keys += said_key
+            answered_keys += answered_key
         if done % 10_000 == 0:
             report("read", done, total)
     report("read", total, total)
-    texts = triggers | responses
+    number = len(triggers)
+    texts = triggers
+    for key, text in responses.items():
+        texts.setdefault(key, text)
     row_of = {key: row for row, key in enumerate(texts)}
     return _Wanted(
+        keys=list(texts),
         texts=texts,
-        triggers=len(triggers),
-        ids=np.array([pair[0] for pair in pairs], np.int64),
-        trigger_rows=np.array([row_of[pair[1]] for pair in pairs], np.int64),
-        response_rows=np.array([row_of[pair[2]] for pair in pairs], np.int64),
-        response_ms=np.array([pair[3] for pair in pairs], np.int64),
+        triggers=number,
+        ids=np.array(ids, np.int64),
+        trigger_rows=_rows_of(said_keys, row_of),
+        response_rows=_rows_of(answered_keys, row_of),
+        response_ms=np.array(times, np.int64),
     )
+
+
+def _rows_of(keys: bytearray, row_of: Mapping[bytes, int]) -> npt.NDArray[np.int64]:
+    every = range(0, len(keys), KEY_BYTES)
+    return np.fromiter((row_of[bytes(keys[at : at + KEY_BYTES])] for at in every), np.int64, len(every))
 
 
 def _embed(encoder: Encoder, texts: dict[bytes, str], log: VectorLog, report: Progress) -> None:
@@ -295,10 +317,11 @@ def _write(
     log: VectorLog,
     old: _Known,
     heads: Sequence[str],
+    cut: int,
     report: Progress,
 ) -> Manifest:
     """Write all files of the generation; the manifest, which vouches for the others and for ``heads``, last."""
-    keys = list(wanted.texts)
+    keys = wanted.keys
     fingerprint = encoder.fingerprint
     report("index", 0, 3)
     write_artifact(
@@ -327,7 +350,7 @@ def _write(
         pairs=len(wanted.ids),
         triggers=wanted.triggers,
         texts=len(keys),
-        cut=sum(map(encoder.is_cut, wanted.texts.values())),
+        cut=cut,
         index=index.kind,
         min_similarity=_min_similarity(index, vectors[: wanted.triggers]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

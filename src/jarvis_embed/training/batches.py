@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ class Batch:
         rows: rows of the material's texts, each once: what is embedded.
         triggers, responses: (n,) places in ``rows``. contexts: (n, turns) places, the latest first; -1 for none.
         records: (r,) numbers of records. record_triggers, record_replies: (r,) places.
+        triplets: (t, 3) places: trigger, similar, dissimilar.
         left, right: (s,) places of sentences. scores: (s,).
     """
 
@@ -34,6 +35,7 @@ class Batch:
     records: Rows
     record_triggers: Rows
     record_replies: Rows
+    triplets: Rows
     left: Rows
     right: Rows
     scores: npt.NDArray[np.float32]
@@ -79,7 +81,8 @@ def batches(material: Material, recipe: Recipe) -> Iterator[Batch]:
         if material.sentences is not None and len(sentences):
             left, right = material.sentences.left[sentences], material.sentences.right[sentences]
             scores = material.sentences.scores[sentences]
-        wanted = (triggers, responses, contexts.ravel(), asked, replied, left, right)
+        triplets = _some_triplets(material.pairs, recipe, rng)
+        wanted = (triggers, responses, contexts.ravel(), asked, replied, triplets.ravel(), left, right)
         rows, places = np.unique(np.concatenate(wanted), return_inverse=True)
         if rows[0] == -1:
             rows, places = rows[1:], places - 1
@@ -92,8 +95,9 @@ def batches(material: Material, recipe: Recipe) -> Iterator[Batch]:
             records=records,
             record_triggers=cut[3],
             record_replies=cut[4],
-            left=cut[5],
-            right=cut[6],
+            triplets=cut[5].reshape(-1, 3),
+            left=cut[6],
+            right=cut[7],
             scores=scores,
         )
 
@@ -127,3 +131,11 @@ def _some_sentences(sentences: SentenceSet | None, rng: np.random.Generator) -> 
     if sentences is None:
         return np.zeros(0, np.int64)
     return rng.choice(len(sentences.scores), min(SENTENCES, len(sentences.scores)), replace=False)
+
+
+def _some_triplets(pairs: Sequence[PairSet], recipe: Recipe, rng: np.random.Generator) -> Rows:
+    every = [one.triplets for one in pairs if len(one.triplets)]
+    if not every or not recipe.objectives.triplets:
+        return np.zeros((0, 3), np.int64)
+    mined = np.concatenate(every)
+    return mined[rng.choice(len(mined), min(recipe.batch_triplets, len(mined)), replace=False)]

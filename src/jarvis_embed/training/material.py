@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +41,7 @@ class PairSet:
     Attributes:
         triggers, responses: (n,). contexts: (n, turns), the latest turn before the trigger first; -1 for none.
         conversations: (n,) numbers; the pairs of a conversation stand together, in their order.
+        triplets: (t, 3) rows of texts: a trigger, a similar and a dissimilar one; see ``mining``.
         weight: how often a pair is drawn, beside those of other sources.
     """
 
@@ -50,6 +51,7 @@ class PairSet:
     contexts: Rows
     conversations: Rows
     weight: float = 1.0
+    triplets: Rows = field(default_factory=lambda: np.zeros((0, 3), np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +111,16 @@ class Texts:
 
 
 def chosen_pairs(
-    conversations: Iterable[Conversation], held_out: Iterable[str], limit: int, seed: int, min_quality: float = 0.0
+    conversations: Iterable[Conversation], held_out: Iterable[str], limit: int, seed: int, min_quality: float
 ) -> Selection:
     """The pairs of some conversations that are worth learning from; see ``conversations.selection``."""
-    del min_quality
     pairs = (pair for one in conversations for pair in pairs_of(one.key, list(turns_of(one.messages))))
     return select_pairs(
         (pair for pair in pairs if not pair.holdout),
         SelectionRules(limit=limit),
         held_out=held_out,
         common_words=COMMON_WORDS,
+        min_quality=min_quality,
         seed=seed,
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ..config import DEFAULT_MODEL
+from ..config import DEFAULT_MODEL, load_settings
 from ..conversations.selection import Selection, SelectionReport
 from ..errors import InputError, ModelError, SourceError, TrainingError
 from ..evaluation import metrics
@@ -41,11 +41,12 @@ from .material import (
     training_records,
     training_sentences,
 )
+from .mining import mine_triplets
 from .recipe import Recipe, Source
 
 if TYPE_CHECKING:
     from .network import Network
-    from .runner import RunReport
+    from .runner import RunReport, Watch
 
 LEAST_PAIRS: Final = 200
 WATCHED_PAIRS: Final = 2000
@@ -133,6 +134,8 @@ def gather(
         held_out=ground.held_out,
         progress=lambda done, total: show("embed", done, total),
     )
+    if recipe.objectives.triplets:
+        material = replace(material, pairs=tuple(_with_triplets(one, material) for one in material.pairs))
     return material, reports
 
 
@@ -173,33 +176,37 @@ def train_pairs(
         begun = find_model(parent, root)
         checksum = material_checksum(material.texts, material.pairs)
         network = _network(begun.name, recipe, root, device)
+        tokens = load_encoder(parent, home=root, precision="int8", cache=0).tokens
+        watch = _watch(ground.examined, tokens)
         report = run(
             network,
             material,
             recipe,
             folder=model_home(name, root) / "training",
             identity=f"{checksum} {recipe.model_dump_json()} {parent}",
-            watch=_watch(ground.examined, load_encoder(parent, home=root, precision="int8", cache=0).tokens),
+            watch=watch,
             resume=resume,
             progress=show,
         )
         from .network import save_network
 
-        remove_folder(folder)
-        save_network(network, begun, folder)
-        add_model(name, folder, root)
         lineage = Lineage(
             parent=parent,
             parent_fingerprint=load_encoder(parent, home=root, precision="int8", cache=0).fingerprint,
             kind="pairs",
             recipe=recipe.model_dump(mode="json"),
             data=checksum,
-            weights=weights_checksum(folder),
+            weights="",  # no weights are examined yet
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             selection={source: asdict(one) for source, one in selections.items()},
             run=asdict(report),
         )
-        write_lineage(folder, lineage)
+        remove_folder(folder)
+        write_lineage(folder, lineage)  # first of all: without it the model would count as one that needs no exam
+        save_network(network, begun, folder)
+        add_model(name, folder, root)
+        if _finished(network, material, recipe, name, root, watch, show):
+            save_network(network, begun, folder)
         exam, verdict = examine(name, home=root, data=data, ground=ground, classified=classified, progress=show)
     return Trained(name, folder, report, selections, exam, verdict)
 
@@ -273,6 +280,29 @@ def _network(parent: str, recipe: Recipe, home: Path, device: str) -> Network:
     return network.to(place)
 
 
+def _finished(
+    network: Network, material: Material, recipe: Recipe, name: str, home: Path, watch: Watch, show: Progress
+) -> bool:
+    """Let the projections learn once more, on the trained encoder's vectors; whether that was worth it. If it was not,
+    they are as they were."""
+    import torch
+
+    from .runner import learn_projections
+
+    encoder = load_encoder(name, home=home, precision="int8", cache=0)
+    vectors = encoder.embed(material.texts, lambda done, total: show("embed again", done, total))
+    kept = {name: value.clone() for name, value in network.state_dict().items() if not name.startswith("bert.")}
+    with torch.no_grad():
+        before = watch(network)
+    learn_projections(network, material, vectors.astype(np.float16), recipe, show, "finish")
+    with torch.no_grad():
+        after = watch(network)
+    if sum(after.values()) > sum(before.values()):
+        return True
+    network.load_state_dict(kept, strict=False)
+    return False
+
+
 def _device(wanted: str) -> str:
     import torch
 
@@ -283,7 +313,7 @@ def _device(wanted: str) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _watch(examined: Examined, tokens: Callable[[str], list[int]]) -> Callable[[Network], dict[str, float]]:
+def _watch(examined: Examined, tokens: Callable[[str], list[int]]) -> Watch:
     """What is looked at during a run: 1-of-100 on some of the held-out pairs, alone and with context."""
     pairs = examined.pairs[:WATCHED_PAIRS]
     names = [pair.conversation for pair in pairs]
@@ -309,6 +339,12 @@ def _watch(examined: Examined, tokens: Callable[[str], list[int]]) -> Callable[[
         }
 
     return look
+
+
+def _with_triplets(pairs: PairSet, material: Material) -> PairSet:
+    triggers, responses = material.parent[pairs.triggers], material.reference[pairs.responses]
+    mined = mine_triplets(triggers.astype(np.float32), responses.astype(np.float32), material.near[pairs.triggers])
+    return replace(pairs, triplets=pairs.triggers[mined])
 
 
 def _chosen(source: Source, ground: Ground, recipe: Recipe, data: Path | None) -> Selection:
@@ -337,6 +373,7 @@ def _own_folder(name: str, home: Path) -> Path:
         InputError: the name belongs to a model that was not trained here.
     """
     folder = pulled_folder(name, home)
-    if name in REGISTRY or (folder.is_dir() and read_lineage(folder) is None):
+    elsewhere = load_settings(home).folders.get(name, folder) != folder
+    if name in REGISTRY or elsewhere or (folder.is_dir() and read_lineage(folder) is None):
         raise InputError(f"{name} is another model's name", "Choose another one with --name")
     return folder

@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..conversations.selection import MIN_QUALITY
 from ..errors import InputError
 from ..evaluation.gate import Gate
 
@@ -48,7 +49,9 @@ class Recipe(BaseModel):
         batch_pairs: pairs in a step; each is set against the responses of all others.
         run_pairs: consecutive pairs of one conversation that are drawn together: their turns are embedded once.
         seeds: triggers with several known responses in a step; three neighbours come with each.
+        batch_triplets: triplets in a step, where they count.
         rate, projection_rate: highest learning rates of the encoder and of the projections.
+        projection_passes: over the pairs, in which the projections learn alone before the encoder does.
         context_turns: turns before the trigger that are read.
         width: of the projections' hidden layer.
         max_tokens: of a text in training; the rest is cut off.
@@ -66,27 +69,30 @@ class Recipe(BaseModel):
     batch_pairs: int = Field(default=384, ge=2)
     run_pairs: int = Field(default=8, ge=1)
     seeds: int = Field(default=24, ge=1)
+    batch_triplets: int = Field(default=32, ge=2)
     rate: float = Field(default=6e-5, gt=0)
-    projection_rate: float = Field(default=1e-3, gt=0)
+    projection_rate: float = Field(default=3e-4, gt=0)
+    projection_passes: float = Field(default=10.0, ge=0)
     warm_up: float = Field(default=0.05, ge=0, lt=1)
     temperature: float = Field(default=0.05, gt=0)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     frozen_layers: int = Field(default=0, ge=0)
     context_turns: int = Field(default=2, ge=1, le=3)
     width: int = Field(default=768, ge=1)
-    max_tokens: int = Field(default=64, ge=3)
-    min_quality: float = Field(default=0.0, ge=0, le=1)
+    max_tokens: int = Field(default=48, ge=3)
+    min_quality: float = Field(default=MIN_QUALITY, ge=0, le=1)
     seed: int = 1
     gate: Gate = Gate()
 
 
 RECIPES: Final[dict[str, Recipe]] = {
     "own": Recipe(sources={"own": 1.0}),
-    "chitchat": Recipe(sources={"chitchat": 1.0}, pairs=120_000),
+    "chitchat": Recipe(sources={"chitchat": 1.0}, pairs=120_000, passes=1.0),
     "reference": Recipe(
         sources={"chitchat": 1.0, "dailydialog": 0.5, "samsum": 0.5},
         objectives=Objectives(records=1.0, sentences=1.0),
         pairs=120_000,
+        passes=0.8,
     ),
 }
 """What the package brings: ``own`` for a history, the others for the models of docs/training-log.md."""

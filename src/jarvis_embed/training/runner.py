@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +28,10 @@ from .material import Material
 from .network import Network
 from .recipe import Recipe
 
+Halves = npt.NDArray[np.float16]
+
+PROJECTION_BATCH: Final = 1024
+PROJECTION_RATE: Final = 1e-3
 CHECKPOINT_FILE: Final = "checkpoint.safetensors"
 Progress = Callable[[str, int, int], None]
 Watch = Callable[[Network], Mapping[str, float]]
@@ -97,6 +103,8 @@ def run(
         DiskFull, HomeNotWritable: a checkpoint could not be written; the last good one is whole.
     """
     show = progress or (lambda _stage, _done, _total: None)
+    if not resume:
+        learn_projections(network, material, material.parent, recipe, show, "prepare")
     optimiser, rates = _optimiser(network, recipe)
     total = steps_of(material, recipe)
     path = make_private_folder(folder) / CHECKPOINT_FILE
@@ -120,7 +128,8 @@ def run(
         optimiser.step()
         state.step += 1
         for name, value in found.items():
-            state.losses[name] = 0.95 * state.losses.get(name, float(value)) + 0.05 * float(value)
+            now = float(value.detach())
+            state.losses[name] = 0.95 * state.losses.get(name, now) + 0.05 * now
         state.seconds += time.monotonic() - start
         show("train", state.step, total)
         if watch is not None and (state.step % look_every == 0 or state.step == total):
@@ -135,16 +144,56 @@ def run(
     return RunReport(state.step, state.seconds, state.best if watch else state.step, stopped, tuple(state.looks))
 
 
+def learn_projections(
+    network: Network, material: Material, vectors: Halves, recipe: Recipe, show: Progress, stage: str
+) -> None:
+    """Learn the projections alone, on vectors that stay as they are: a minute's work, for no text need be embedded.
+
+    Before the encoder learns, on the parent's vectors: it then begins with projections that know already where replies
+    lie. And after it has learned, on its own: then they see every pair many times, and each beside a thousand others.
+
+    Args:
+        vectors: (texts, dim) of the material's texts.
+    """
+    fixed = torch.from_numpy(np.concatenate([vectors, np.zeros_like(vectors[:1])]))  # -1: nothing was said
+    near = torch.from_numpy(material.near)
+    triggers, responses, contexts = (
+        torch.from_numpy(np.concatenate([getattr(one, name) for one in material.pairs]))
+        for name in ("triggers", "responses", "contexts")
+    )
+    size = min(PROJECTION_BATCH, len(triggers))
+    total = int(recipe.projection_passes * (len(triggers) // size))
+    projections = [*network.response.parameters(), *network.context.parameters()]
+    optimiser = torch.optim.AdamW(projections, lr=PROJECTION_RATE, weight_decay=0.01)
+    draw = torch.Generator().manual_seed(recipe.seed)
+    torch.manual_seed(recipe.seed)
+    network.train()
+    for step in range(total):
+        for group in optimiser.param_groups:
+            group["lr"] = PROJECTION_RATE * _schedule(step / total, recipe.warm_up)
+        rows = torch.randint(len(triggers), (size,), generator=draw)
+        asking, answering = triggers[rows], responses[rows]
+        masked = _unfair(near, asking, answering).to(network.device)
+        asked, answered, *before = (
+            fixed[places].float().to(network.device) for places in (asking, answering, *contexts[rows].T)
+        )
+        answers = network.response(answered)
+        alone = objectives.contrast(asked, answers, masked, recipe.temperature)
+        loss = alone + objectives.contrast(network.context(asked, *before), answers, masked, recipe.temperature)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        show(stage, step + 1, total)
+    network.eval()
+
+
 def losses(network: Network, material: Material, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
     """Every objective of the recipe for one batch, weighted."""
     wanted, device = recipe.objectives, network.device
     vectors = network([material.tokens[row] for row in batch.rows])
     near = torch.from_numpy(material.near[batch.rows]).to(device)
     triggers, responses = (torch.from_numpy(rows).to(device) for rows in (batch.triggers, batch.responses))
-    own = torch.eye(len(triggers), dtype=torch.bool, device=device)
-    # Neither another pair's like response nor one that repeats the trigger is a fair negative.
-    masked = (near[responses][:, None] == near[responses]) | (near[triggers][:, None] == near[responses])
-    masked &= ~own
+    masked = _unfair(near, triggers, responses)
     answers = network.response(vectors[responses])
     found: dict[str, Tensor] = {}
     if wanted.single:
@@ -158,6 +207,13 @@ def losses(network: Network, material: Material, batch: Batch, recipe: Recipe) -
         same = near[triggers][:, None] == near[triggers]
         weights = objectives.relation_weights(likeness, same)
         found["relation"] = objectives.relation(vectors[triggers], likeness, weights)
+    if wanted.triplets and len(batch.triplets):
+        anchors, similar, dissimilar = torch.from_numpy(batch.triplets).to(device).T
+        candidates = torch.cat([similar, dissimilar])
+        alike = near[anchors][:, None] == near[candidates]
+        alike |= near[similar][:, None] == near[candidates]
+        alike[:, : len(anchors)].fill_diagonal_(fill_value=False)
+        found["triplets"] = objectives.contrast(vectors[anchors], vectors[candidates], alike, recipe.temperature)
     if wanted.hold:
         before = torch.from_numpy(material.parent[batch.rows]).float().to(device)
         found["hold"] = objectives.hold(vectors, before)
@@ -175,6 +231,12 @@ def losses(network: Network, material: Material, batch: Batch, recipe: Recipe) -
         found["sentences"] = objectives.order(left, right, torch.from_numpy(batch.scores).to(device))
     scale = wanted.model_dump() | {"replies": wanted.records}
     return {name: scale[name] * value for name, value in found.items()}
+
+
+def _unfair(near: Tensor, triggers: Tensor, responses: Tensor) -> Tensor:
+    """(n, n): where another pair's response is no fair negative: a near-duplicate of the own one, or of the trigger."""
+    masked = (near[responses][:, None] == near[responses]) | (near[triggers][:, None] == near[responses])
+    return masked.fill_diagonal_(fill_value=False)
 
 
 def _look(network: Network, state: _State, watch: Watch, patience: int) -> bool:

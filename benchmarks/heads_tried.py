@@ -43,6 +43,29 @@ def ours(inputs: Any, setting: Setting = SETTING) -> float:
     return macro_f1(inputs.truth, logits.argmax(1), len(LABELS[inputs.task]))
 
 
+def shifted(inputs: Any) -> float:
+    """Each label's logit moved to where macro F1 is best on the guesses for the other folds."""
+    folds, labels = heads._folds(inputs, seed=1), len(LABELS[inputs.task])
+    logits = heads._held_out_logits(inputs, folds, SETTING)
+    moved = logits.copy()
+    for inside, outside in folds:
+        moved[outside] += best_shift(logits[inside], inputs.truth[inside], labels)
+    return macro_f1(inputs.truth, moved.argmax(1), labels)
+
+
+def best_shift(logits: np.ndarray, truth: np.ndarray, labels: int) -> np.ndarray:
+    """The best shift of each label, one after the other, three times over; scores are smoothed along it."""
+    shift, steps = np.zeros(labels), np.linspace(-1, 1, 21)
+    for label in [*range(labels)] * 3:
+        tried = [
+            macro_f1(truth, (logits + np.where(np.arange(labels) == label, step, shift)).argmax(1), labels)
+            for step in steps
+        ]
+        smooth = np.convolve(np.pad(tried, 2, mode="edge"), np.full(5, 0.2), "valid")
+        shift[label] = steps[int(smooth.argmax())]
+    return shift
+
+
 def ways(inputs: Any) -> dict[str, Callable[[], float]]:
     """Name → what computes its score."""
     none = np.empty((len(inputs.truth), 0), np.float32)
@@ -65,6 +88,7 @@ def ways(inputs: Any) -> dict[str, Callable[[], float]]:
         ),
         "the same, every message once": lambda: ours(bare, replace(SETTING, balance=0.0)),
         "the same, every label alike": lambda: ours(bare, replace(SETTING, balance=1.0)),
+        "the same, labels shifted": lambda: shifted(bare),
     }
     if inputs.task == "response":
         half = vector.shape[1] // 2

@@ -30,7 +30,9 @@ from jarvis_embed.spaces.generations import current_folder
 from jarvis_embed.spaces.heads import FACTS_FILE, HEADS_FILE, Heads, read_heads, response_inputs, write_heads
 from jarvis_embed.spaces.heads_store import replace_heads, shipped_heads
 from jarvis_embed.spaces.switch import undo_switch
+from jarvis_embed.training import heads as training
 from jarvis_embed.training.heads import SETTINGS, check_examples, train_heads
+from jarvis_embed.training.prior import Prior, read_prior
 
 FAST = SETTINGS[:1]
 
@@ -316,6 +318,55 @@ class TestSpace:
             with je.Space.open(home=home) as space:
                 seen.append((space.encoder.name, space.heads is not None))
         assert seen == [("one", True), ("two", False), ("one", True)]
+
+
+class TestPrior:
+    """What the facts say of a label before any vector is looked at; learned once, for all spaces."""
+
+    def test_it_is_in_the_package_and_fits_the_facts_that_this_version_finds(self) -> None:
+        assert read_prior() is not None
+
+    def test_heads_say_that_it_was_there(self, trained: Heads) -> None:
+        assert trained.facts["prior"] is True
+
+    @pytest.mark.parametrize(
+        ("trigger", "response", "labels"),
+        [
+            ("let's watch a movie", "nope", ("COMMITMENT", "DECLINE")),
+            ("my dog died yesterday", "oh no i'm so sorry", ("STATEMENT", "REACT_SYMPATHY")),
+            ("what do you study?", "i study biology", ("QUESTION", "ANSWER")),
+        ],
+    )
+    def test_what_it_says_alone(self, trigger: str, response: str, labels: tuple[str, str]) -> None:
+        prior = read_prior()
+        assert prior is not None
+        said = [
+            prior.logits("trigger", [trigger_buckets(trigger)]),
+            prior.logits("response", [response_buckets(trigger, response)]),
+        ]
+        assert tuple(LABELS[task][int(logits.argmax())] for task, logits in zip(TASKS, said, strict=True)) == labels
+
+    def test_it_is_within_the_table_of_a_head_that_learned_beside_it(
+        self, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What counts is that applying such a head costs nothing more, and says the same as with the prior aside."""
+        rng = np.random.default_rng(0)
+        made = Prior(
+            {task: rng.normal(size=(BUCKETS, len(LABELS[task]))).astype(np.float32) for task in TASKS},
+            {task: np.arange(len(LABELS[task]), dtype=np.float32) for task in TASKS},
+        )
+        examples = [example for example in labelled.examples() if example.task == "trigger"]
+        texts = [example.text for example in examples]
+        monkeypatch.setattr(training, "read_prior", lambda: made)
+        head = train_heads(encoder, labelled.examples(), settings=FAST).trigger
+        vectors = dict(zip(texts, encoder.embed(texts), strict=True))
+        inputs = training._inputs("trigger", examples, vectors, made)
+        fitted = training._fit(training._matrix(inputs, FAST[0]), inputs.truth, FAST[0])
+        best, _ = head.scores(inputs.dense, inputs.facts)
+        logits = fitted.decision_function(training._matrix(inputs, FAST[0]))
+        sure = np.sort(logits, axis=1)[:, -1] - np.sort(logits, axis=1)[:, -2] > 0.05
+        assert sure.sum() > len(texts) / 2
+        np.testing.assert_array_equal(best[sure], logits.argmax(1)[sure])
 
 
 class TestShipped:

@@ -245,12 +245,14 @@ def _matrix(inputs: _Inputs, setting: Setting) -> Any:
 
 def _fit(matrix: Any, truth: Numbers, setting: Setting) -> Any:
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     counts = np.bincount(truth)
     weights = (len(truth) / np.maximum(counts, 1)) ** setting.balance
     weights *= len(truth) / weights[truth].sum()
     fitted = LogisticRegression(C=setting.strength, max_iter=300, tol=1e-3)
-    return fitted.fit(matrix, truth, sample_weight=weights[truth])
+    with threadpool_limits(1):  # the products are so small that threads wait for each other most of the time
+        return fitted.fit(matrix, truth, sample_weight=weights[truth])
 
 
 def _two_sided(scores: Doubles) -> Doubles:

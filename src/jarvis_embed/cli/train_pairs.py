@@ -29,7 +29,9 @@ def pairs(
     name: Annotated[
         str | None, typer.Option(help="What the new model is called.", show_default="the parent's name, and -own")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="own, chitchat, reference, or a JSON file.")] = "own",
+    recipe: Annotated[
+        str, typer.Option(help="own, frozen (maps alone, minutes), chitchat, reference, or a JSON file.")
+    ] = "own",
     parent: ParentOption = None,
     data: DataOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Pairs at most.", show_default="the recipe's")] = None,

@@ -45,7 +45,7 @@ def steps_of(material: Material, recipe: Recipe) -> int:
     """Steps in which a pair of the first source is seen ``recipe.passes`` times."""
     first = material.pairs[0]
     share = first.weight / sum(one.weight for one in material.pairs)
-    return max(math.ceil(recipe.passes * len(first.triggers) / (recipe.batch_pairs * share)), 1)
+    return math.ceil(recipe.passes * len(first.triggers) / (recipe.batch_pairs * share))
 
 
 def batches(material: Material, recipe: Recipe) -> Iterator[Batch]:

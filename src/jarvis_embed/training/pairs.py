@@ -205,7 +205,7 @@ def train_pairs(
         write_lineage(folder, lineage)  # first of all: without it the model would count as one that needs no exam
         save_network(network, begun, folder)
         add_model(name, folder, root)
-        if _finished(network, material, recipe, name, root, watch, show):
+        if report.steps and _finished(network, material, recipe, name, root, watch, show):
             save_network(network, begun, folder)
         exam, verdict = examine(name, home=root, data=data, ground=ground, classified=classified, progress=show)
     return Trained(name, folder, report, selections, exam, verdict)

@@ -45,7 +45,7 @@ class Recipe(BaseModel):
     Attributes:
         sources: conversations to learn from → how often a pair of each is drawn.
         pairs: of the first source, at most.
-        passes: how often a pair of the first source is seen.
+        passes: how often the encoder sees a pair of the first source; 0 leaves it as it is.
         batch_pairs: pairs in a step; each is set against the responses of all others.
         run_pairs: consecutive pairs of one conversation that are drawn together: their turns are embedded once.
         seeds: triggers with several known responses in a step; three neighbours come with each.
@@ -65,7 +65,7 @@ class Recipe(BaseModel):
     sources: dict[Source, float] = Field(default={"own": 1.0}, min_length=1)
     objectives: Objectives = Objectives()
     pairs: int = Field(default=50_000, ge=1)
-    passes: float = Field(default=3.0, gt=0)
+    passes: float = Field(default=1.0, ge=0)
     batch_pairs: int = Field(default=384, ge=2)
     run_pairs: int = Field(default=8, ge=1)
     seeds: int = Field(default=24, ge=1)
@@ -87,6 +87,7 @@ class Recipe(BaseModel):
 
 RECIPES: Final[dict[str, Recipe]] = {
     "own": Recipe(sources={"own": 1.0}),
+    "frozen": Recipe(sources={"own": 1.0}, passes=0.0),
     "chitchat": Recipe(sources={"chitchat": 1.0}, pairs=120_000, passes=1.0),
     "reference": Recipe(
         sources={"chitchat": 1.0, "dailydialog": 0.5, "samsum": 0.5},

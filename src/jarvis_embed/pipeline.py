@@ -27,6 +27,7 @@ from .text import normalise
 SAME_REPLY: Final = 0.9
 """Replies with at least this cosine are one reply, and the best of them stands for all."""
 
+FIT: Final = 1.0
 _TEMPERATURE: Final = 0.2
 _PER_TRIGGER: Final = 10
 _MS_PER_DAY: Final = 86_400_000
@@ -83,13 +84,19 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """What is known so far of one message; each stage returns it with more filled in."""
+    """What is known so far of one message; each stage returns it with more filled in.
+
+    Attributes:
+        vector: of the message, in the shared space. asked: where a trained model looks for the reply, with the turns
+            before in it; None for a model without a side for replies.
+    """
 
     text: str
     context: tuple[str, ...]
     k: int
     threshold: float
     vector: Vectors | None = None
+    asked: Vectors | None = None
     neighbours: tuple[Neighbour, ...] = ()
     nearest: float = -1.0
     ranked: tuple[_Ranked, ...] = ()
@@ -111,7 +118,9 @@ Stage = Callable[[Space, SuggestSettings, _Draft], _Draft]
 
 
 def _embed(space: Space, _settings: SuggestSettings, draft: _Draft) -> _Draft:
-    return replace(draft, vector=space.encoder.embed_with_context(draft.text, draft.context))
+    encoder = space.encoder
+    asked = encoder.embed_with_context(draft.text, draft.context) if encoder.has_response_side else None
+    return replace(draft, vector=encoder.embed([draft.text])[0], asked=asked)
 
 
 def _search(space: Space, settings: SuggestSettings, draft: _Draft) -> _Draft:
@@ -127,10 +136,7 @@ def _search(space: Space, settings: SuggestSettings, draft: _Draft) -> _Draft:
 def _classify(space: Space, _settings: SuggestSettings, draft: _Draft) -> _Draft:
     if space.heads is None or draft.vector is None:
         return draft
-    alone = draft.vector
-    if draft.context and space.encoder.reads_context:  # the head was trained on messages without context
-        alone = space.encoder.embed([draft.text])[0]
-    (label,) = space.heads.label_triggers(alone[None], [draft.text])
+    (label,) = space.heads.label_triggers(draft.vector[None], [draft.text])
     return replace(draft, trigger_label=label)
 
 
@@ -138,7 +144,8 @@ def _rank(space: Space, settings: SuggestSettings, draft: _Draft) -> _Draft:
     if not draft.neighbours:
         return draft
     vectors = space.vectors([n.response_row for n in draft.neighbours])
-    ranked = rank(draft.neighbours, vectors, threshold=draft.threshold, half_life_days=settings.half_life_days)
+    fit = None if draft.asked is None else space.encoder.as_responses(vectors) @ draft.asked
+    ranked = rank(draft.neighbours, vectors, threshold=draft.threshold, half_life_days=settings.half_life_days, fit=fit)
     return replace(draft, ranked=tuple(ranked))
 
 
@@ -208,7 +215,12 @@ def suggest(
 
 
 def rank(
-    neighbours: Sequence[Neighbour], vectors: Vectors, *, threshold: float, half_life_days: float
+    neighbours: Sequence[Neighbour],
+    vectors: Vectors,
+    *,
+    threshold: float,
+    half_life_days: float,
+    fit: Vectors | None = None,
 ) -> list[_Ranked]:
     """Order the replies of ``neighbours``, like ones merged.
 
@@ -220,15 +232,18 @@ def rank(
 
     Args:
         vectors: (n, dim) float32, of the response of each neighbour.
+        fit: (n,) cosines of the message, with the turns before it, and each response under a model that was trained
+            for just that. They count as much as agreement does.
         threshold: the space's; nearness is measured in its scale, for cosines of one model mean nothing in another.
     """
     similarity = np.array([n.score for n in neighbours], np.float64)
     nearness = np.exp((similarity - similarity.max()) / (_TEMPERATURE * max(1 - threshold, 0.01)))
     likeness = np.clip(vectors @ vectors.T, 0, 1).astype(np.float64)
     agreement = likeness @ nearness / nearness.sum()
+    worth = agreement if fit is None else (agreement + FIT * np.clip(fit, 0, 1)) / (1 + FIT)
     times = np.array([n.response_ms for n in neighbours], np.float64)
     recency = 0.9 + 0.1 * 0.5 ** ((times.max() - times) / (_MS_PER_DAY * half_life_days))
-    return _merged(neighbours, agreement * recency, agreement, likeness)
+    return _merged(neighbours, worth * recency, agreement, likeness)
 
 
 def _merged(

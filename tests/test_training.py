@@ -423,6 +423,18 @@ class TestGround:
         assert long
         assert long.isdisjoint(material.texts)
 
+    def test_neither_is_the_sealed_part(self, talkative: Path) -> None:
+        ground = training.stand(RECIPE, None, talkative)
+        sealed = {message.text for one in ground.sides.test for message in one.messages}
+        assert sealed
+        assert sealed <= set(ground.held_out)
+
+    def test_contacts_take_turns_however_many_exchanges_they_have(self, talkative: Path) -> None:
+        sides = training.stand(RECIPE, None, talkative).sides
+        chosen = materials.chosen_pairs(sides.train, (), 100, 1, 0.0)
+        assert chosen.report.contacts == 5
+        assert chosen.report.largest_contact == pytest.approx(0.2)
+
     def test_the_trainer_itself_refuses_an_examined_text(
         self, talkative: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

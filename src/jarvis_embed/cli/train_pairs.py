@@ -154,7 +154,7 @@ def _print_selections(reports: Any) -> None:
 
 def _print_selection(source: str, report: SelectionReport) -> None:
     out.print(
-        f"{source}: {report.kept:,} of {count(report.seen, 'pair')} from {count(report.contacts, 'conversation')}; "
+        f"{source}: {report.kept:,} of {count(report.seen, 'pair')} from {count(report.contacts, 'contact')}; "
         f"the largest has {100 * report.largest_contact:.1f} %",
         soft_wrap=True,
     )

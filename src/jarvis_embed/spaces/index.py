@@ -72,13 +72,14 @@ class TriggerIndex:
 
         faiss's own function holds it three times for a moment; here it is written twice, first only to be measured.
         """
+        to: Any = faiss  # its stubs do not know writers
         size = 0
 
         def measured(block: bytes) -> None:
             nonlocal size
             size += len(block)
 
-        faiss.write_index(self._index, faiss.PyCallbackIOWriter(measured))
+        to.write_index(self._index, to.PyCallbackIOWriter(measured))
         whole, at = np.empty(size, np.uint8), 0
 
         def taken(block: bytes) -> None:
@@ -86,7 +87,7 @@ class TriggerIndex:
             whole[at : at + len(block)] = np.frombuffer(block, np.uint8)
             at += len(block)
 
-        faiss.write_index(self._index, faiss.PyCallbackIOWriter(taken))
+        to.write_index(self._index, to.PyCallbackIOWriter(taken))
         return whole
 
     def search(self, queries: Vectors, k: int) -> tuple[Vectors, npt.NDArray[np.int64]]:

@@ -113,14 +113,19 @@ class Texts:
 def chosen_pairs(
     conversations: Iterable[Conversation], held_out: Iterable[str], limit: int, seed: int, min_quality: float
 ) -> Selection:
-    """The pairs of some conversations that are worth learning from; see ``conversations.selection``."""
-    pairs = (pair for one in conversations for pair in pairs_of(one.key, list(turns_of(one.messages))))
+    """The pairs of some conversations that are worth learning from; see ``conversations.selection``.
+
+    The exchanges of one conversation, which ``evaluation.splits`` names KEY#NUMBER, count as one contact.
+    """
+    given = list(conversations)
+    pairs = (pair for one in given for pair in pairs_of(one.key, list(turns_of(one.messages))))
     return select_pairs(
         (pair for pair in pairs if not pair.holdout),
         SelectionRules(limit=limit),
         held_out=held_out,
         common_words=COMMON_WORDS,
         min_quality=min_quality,
+        contacts={one.key: one.key.rpartition("#")[0] or one.key for one in given},
         seed=seed,
     )
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ..config import DEFAULT_MODEL, load_settings
+from ..conversations.pairs import pairs_of
 from ..conversations.selection import Selection, SelectionReport
+from ..conversations.turns import turns_of
 from ..errors import InputError, ModelError, SourceError, TrainingError
 from ..evaluation import metrics
 from ..evaluation.data import read_folder
@@ -87,6 +89,7 @@ def stand(recipe: Recipe, data: Path | None, home: Path) -> Ground:
     public = read_folder(data)
     examined = prepare(sides, source, public, sealed=False, seed=recipe.seed)
     held_out = list(pair_texts(examined.pairs))
+    held_out += [text for one in sides.test for text in pair_texts(pairs_of(one.key, list(turns_of(one.messages))))]
     held_out += [text for record in examined.replies or () for text in (*record.context, *record.positives)]
     held_out += [text for one in public.dailydialog or () if one.split == "validation" for text in one.turns]
     held_out += [text for one in public.stsb_dev or () for text in (one.a, one.b)]

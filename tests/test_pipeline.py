@@ -116,6 +116,13 @@ def test_alone_the_nearest_comes_first() -> None:
     assert order(neighbours(0.7, 0.9, 0.8), np.eye(3)) == [1, 2, 0]
 
 
+def test_of_replies_on_which_none_agree_the_one_that_fits_comes_first() -> None:
+    fit = np.array([0.1, 0.7], np.float32)
+    ranked = rank(neighbours(0.8, 0.8), np.eye(2, dtype=np.float32), threshold=0.5, half_life_days=365, fit=fit)
+    assert [r.neighbour.pair_id for r in ranked] == [1, 0]
+    assert all(0 <= r.score <= 1 for r in ranked)
+
+
 def test_near_duplicates_are_one_reply_with_their_support() -> None:
     vectors = np.array([[1, 0, 0], [0.99, 0.14, 0], [0, 0, 1]])
     ranked = rank(neighbours(0.9, 0.9, 0.6), vectors.astype(np.float32), threshold=0.5, half_life_days=365)

@@ -28,6 +28,8 @@ SAME_REPLY: Final = 0.9
 """Replies with at least this cosine are one reply, and the best of them stands for all."""
 
 FIT: Final = 1.0
+"""What the fit of a reply counts, beside agreement."""
+
 _TEMPERATURE: Final = 0.2
 _PER_TRIGGER: Final = 10
 _MS_PER_DAY: Final = 86_400_000
@@ -233,7 +235,8 @@ def rank(
     Args:
         vectors: (n, dim) float32, of the response of each neighbour.
         fit: (n,) cosines of the message, with the turns before it, and each response under a model that was trained
-            for just that. They count as much as agreement does.
+            for just that. They count as much as agreement does (docs/training-log.md: the first reply's cosine to
+            the true one rises from 0.234 to 0.249).
         threshold: the space's; nearness is measured in its scale, for cosines of one model mean nothing in another.
     """
     similarity = np.array([n.score for n in neighbours], np.float64)

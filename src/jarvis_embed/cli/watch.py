@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import threading
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -42,7 +44,18 @@ def watch(
     path = Path(source) if source is not None else MESSAGES.expanduser()
     follower = follower_of(path)
     encoder = load_encoder(model, home=root, threads=usable_cores())
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stopped = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+        signal.default_int_handler(number, frame)
+
+    def pause(seconds: float) -> None:
+        if stopped.wait(seconds):  # an interrupt that falls into a finaliser is lost; this one is not
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     if not as_json:
         out.print(f"Following {path} for {encoder.name}. Ctrl-C ends it.", soft_wrap=True)
 
@@ -50,7 +63,7 @@ def watch(
         return open_stated(str(path), kind, me, None, columns, dates, zone)
 
     try:
-        for update in updates_of(opened, follower, encoder, root, every=every):
+        for update in updates_of(opened, follower, encoder, root, every=every, pause=pause):
             print_json(_described(update)) if as_json else _show(update)
     except KeyboardInterrupt:
         if not as_json:

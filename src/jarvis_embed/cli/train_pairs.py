@@ -47,7 +47,7 @@ def pairs(
 ) -> None:
     """Train a model on pairs of your history, examine it beside its parent, and say whether it may be used.
 
-    50,000 pairs take about half an hour on two cores. Broken off, it goes on with --resume.
+    50,000 pairs take under half an hour on two cores. Broken off, it goes on with --resume.
     """
     from ..training.recipe import load_recipe
 

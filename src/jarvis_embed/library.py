@@ -27,6 +27,7 @@ from .records import (
     MESSAGE,
     digest_of,
     flags_of,
+    marks,
     message_of,
     truth,
 )
@@ -168,9 +169,9 @@ class Library:
         wanted = list(set(ids))
         for start in range(0, len(wanted), 500):
             block = wanted[start : start + 500]
-            marks = ",".join("?" * len(block))
             found |= {
-                row[0]: self._pair(row) for row in self._db.execute(f"{_PAIRS} WHERE pair.id IN ({marks})", block)
+                row[0]: self._pair(row)
+                for row in self._db.execute(f"{_PAIRS} WHERE pair.id IN ({marks(len(block))})", block)
             }
         yield from (found[identity] for identity in ids if identity in found)
 
@@ -207,8 +208,7 @@ class Library:
         wanted = sorted(ids)
         for start in range(0, len(wanted), 500):
             block = wanted[start : start + 500]
-            marks = ",".join("?" * len(block))
-            yield from self._db.execute(f"{_PAIR_TEXTS} WHERE pair.id IN ({marks}) ORDER BY pair.id", block)
+            yield from self._db.execute(f"{_PAIR_TEXTS} WHERE pair.id IN ({marks(len(block))}) ORDER BY pair.id", block)
 
     def ingest(self, source: Source, progress: Progress | None = None) -> IngestReport:
         """Make the library hold what ``source`` holds now, in one transaction.

@@ -11,7 +11,6 @@ from typing import Annotated, Final
 import typer
 from rich.table import Table
 
-from ..config import Precision
 from ..errors import InputError
 from ..home import home_folder
 from ..labels.scheme import MEANINGS
@@ -19,10 +18,9 @@ from ..models.encoder import load_encoder
 from ..pipeline import Suggestion, Timing
 from ..pipeline import suggest as suggest_replies
 from ..spaces.space import Space
-from .output import HomeOption, JsonOption, err, one_line, out, print_json, waterfall
+from .output import HomeOption, JsonOption, PrecisionOption, err, one_line, out, print_json, waterfall
 
 ModelOption = Annotated[str | None, typer.Option("--model", help="Model whose space is asked.", show_default="in use")]
-PrecisionOption = Annotated[Precision | None, typer.Option(help="Arithmetic of the encoder.", show_default="settings")]
 
 _WARM_RUNS: Final = 15
 

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ..config import Precision, load_settings
+from ..config import load_settings
 from ..errors import InputError
 from ..evaluation import bench_report
 from ..home import home_folder
 from ..models.machine import usable_cores
 from ..models.tune import tune as tune_model
-from .output import HomeOption, JsonOption, count, err, out, print_json, progress_bar
+from .output import HomeOption, JsonOption, PrecisionOption, count, err, out, print_json, progress_bar
 
 
 def bench(
@@ -75,9 +75,7 @@ def bench(
 
 def tune(
     model: Annotated[str | None, typer.Argument(help="Model to tune.", show_default="the one in use")] = None,
-    precision: Annotated[
-        Precision | None, typer.Option(help="Arithmetic of the encoder.", show_default="settings")
-    ] = None,
+    precision: PrecisionOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -10,8 +10,8 @@ from ..classify import classify_responses, classify_triggers
 from ..home import home_folder
 from ..labels.scheme import MEANINGS, Label, Task
 from ..spaces.space import Space
-from .ask import ModelOption, PrecisionOption, given_text
-from .output import HomeOption, JsonOption, out, print_json
+from .ask import ModelOption, given_text
+from .output import HomeOption, JsonOption, PrecisionOption, out, print_json
 
 
 def classify(

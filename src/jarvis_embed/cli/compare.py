@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +12,7 @@ from ..config import Precision
 from ..evaluation.compare import run_comparison
 from ..evaluation.comparison import called, key_of, points, row_of, store_comparison
 from ..home import home_folder
-from .exam import choose_history
+from .exam import DataOption, HistoryOption, choose_history
 from .output import HomeOption, JsonOption, err, out, print_json, progress_bar
 
 _SHOWN = ("trigger_f1", "response_f1", "reply_similarity", "response_accuracy", "general_similarity")
@@ -25,17 +24,8 @@ def compare(
     models: Annotated[
         list[str] | None, typer.Argument(help="Models or folders to compare.", show_default="all")
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Folder with public data files; see docs/exam.md.")
-    ] = None,
-    chitchat: Annotated[
-        bool | None,
-        typer.Option(
-            "--chitchat/--own",
-            help="Examine on the chitchat corpus, or on the ingested history.",
-            show_default="own, where there is one",
-        ),
-    ] = None,
+    data: DataOption = None,
+    chitchat: HistoryOption = None,
     precision: Annotated[
         Precision | None, typer.Option(help="Arithmetic of the encoders.", show_default="settings")
     ] = None,

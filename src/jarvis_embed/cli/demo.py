@@ -10,8 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
-from ..conversations.pairs import pairs_of
-from ..conversations.turns import turns_of
+from ..conversations.pairs import pairs_in
 from ..home import embeddings_folder, home_folder
 from ..library import Library
 from ..messages import Pair
@@ -95,8 +94,7 @@ def _questions(seed: int) -> list[Pair]:
     """A few pairs of the validation part, drawn by ``seed`` from triggers of ordinary length."""
     pairs = [
         pair
-        for conversation in open_source("chitchat", split="validation").conversations()
-        for pair in pairs_of(conversation.key, list(turns_of(conversation.messages)))
+        for pair in pairs_in(open_source("chitchat", split="validation").conversations())
         if 12 <= len(pair.trigger) <= 100
     ]
     return random.Random(seed).sample(pairs, _QUESTIONS)  # noqa: S311  no secret depends on it

@@ -8,32 +8,32 @@ from typing import Annotated, Final
 import typer
 from rich.table import Table
 
-from ..config import Precision
 from ..errors import InputError, SourceError
 from ..evaluation.exam import Baseline, Exam, Metric, run_exam, store_exam
 from ..evaluation.histories import chitchat_history, own_history
 from ..evaluation.splits import Sides
 from ..home import home_folder
-from .output import HomeOption, JsonOption, count, err, out, print_json, progress_bar
+from .output import HomeOption, JsonOption, PrecisionOption, count, err, out, print_json, progress_bar
 
 _COLUMNS: Final = ("random", "majority", "patterns", "tf-idf", "parent", "map")
+
+DataOption = Annotated[Path | None, typer.Option("--data", help="Folder with public data files; see docs/exam.md.")]
+HistoryOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--chitchat/--own",
+        help="Examine on the chitchat corpus, or on the ingested history.",
+        show_default="own, where there is one",
+    ),
+]
 
 
 def exam(
     model: Annotated[
         str | None, typer.Argument(help="Model or folder to examine.", show_default="the one in use")
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Folder with public data files; see docs/exam.md.")
-    ] = None,
-    chitchat: Annotated[
-        bool | None,
-        typer.Option(
-            "--chitchat/--own",
-            help="Examine on the chitchat corpus, or on the ingested history.",
-            show_default="own, where there is one",
-        ),
-    ] = None,
+    data: DataOption = None,
+    chitchat: HistoryOption = None,
     sealed: Annotated[
         bool, typer.Option("--sealed", help="Examine on the sealed test part: once, when everything is decided.")
     ] = False,
@@ -41,9 +41,7 @@ def exam(
     parent: Annotated[
         str | None, typer.Option(help="Model that this one was trained from, as a baseline.", show_default="none")
     ] = None,
-    precision: Annotated[
-        Precision | None, typer.Option(help="Arithmetic of the encoder.", show_default="settings")
-    ] = None,
+    precision: PrecisionOption = None,
     baselines: Annotated[bool, typer.Option(help="Also random, TF-IDF, the parent, and a linear map on it.")] = True,
     timed: Annotated[bool, typer.Option(help="Also latency and search.")] = True,
     classified: Annotated[

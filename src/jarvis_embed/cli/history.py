@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ..config import Precision, load_settings
+from ..config import load_settings
 from ..errors import SpaceError
 from ..evaluation.comparison import gain_or_loss, stored_comparison
 from ..home import home_folder
@@ -24,7 +24,7 @@ from ..spaces.build import build as build_space
 from ..spaces.generations import current_folder
 from ..spaces.manifest import read_manifest
 from ..spaces.switch import undo_switch, use_model
-from .output import HomeOption, JsonOption, count, out, print_json, progress_bar
+from .output import HomeOption, JsonOption, PrecisionOption, count, out, print_json, progress_bar
 
 KindOption = Annotated[str | None, typer.Option("--as", help="Kind of the source, if its content does not tell.")]
 MeOption = Annotated[str | None, typer.Option(help="Sender who is the owner: only their replies count then.")]
@@ -104,9 +104,7 @@ def build(
     model: Annotated[
         str | None, typer.Argument(help="Model to build the space of.", show_default="the one in use")
     ] = None,
-    precision: Annotated[
-        Precision | None, typer.Option(help="Arithmetic of the encoder.", show_default="settings")
-    ] = None,
+    precision: PrecisionOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Cores to use.", show_default="all")] = None,
     force: Annotated[bool, typer.Option(help="Build also if nothing has changed, and embed all anew.")] = False,
     home: HomeOption = None,

@@ -14,12 +14,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from ..config import Precision
 from ..pipeline import Timing
 
 HomeOption = Annotated[
     Path | None,
     typer.Option("--home", help="Folder that holds everything.", envvar="JARVIS_HOME", show_default="~/.jarvis"),
 ]
+PrecisionOption = Annotated[Precision | None, typer.Option(help="Arithmetic of the encoder.", show_default="settings")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 
 out = Console(highlight=False)

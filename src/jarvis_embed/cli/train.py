@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from ..config import Precision
 from ..errors import LabelError, SourceError
 from ..home import home_folder
 from ..labels.gold import Example, gold_examples
@@ -19,7 +18,7 @@ from ..models.encoder import load_encoder
 from ..models.machine import usable_cores
 from ..spaces.heads_store import replace_heads
 from . import train_pairs
-from .output import HomeOption, JsonOption, count, err, out, print_json, progress_bar
+from .output import HomeOption, JsonOption, PrecisionOption, count, err, out, print_json, progress_bar
 
 app = typer.Typer(help="Train models and classifiers.", no_args_is_help=True, rich_markup_mode=None)
 app.command("pairs")(train_pairs.pairs)
@@ -41,9 +40,7 @@ def heads(
         bool, typer.Option(help="Learn from the gold labels of the package too, not only your own.")
     ] = True,
     seed: Annotated[int, typer.Option(help="How conversations are dealt out in cross-validation.")] = 1,
-    precision: Annotated[
-        Precision | None, typer.Option(help="Arithmetic of the encoder.", show_default="settings")
-    ] = None,
+    precision: PrecisionOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from ..messages import CONTEXT_TURNS, Pair, Turn
+from ..messages import CONTEXT_TURNS, Conversation, Pair, Turn
+from .turns import turns_of
 
 
 def pair_positions(turns: Sequence[Turn]) -> Iterator[tuple[int, int]]:
@@ -48,3 +49,9 @@ def pairs_of(conversation: str, turns: Sequence[Turn], context_turns: int = CONT
             quality=response.quality,
             flags=response.flags,
         )
+
+
+def pairs_in(conversations: Iterable[Conversation]) -> Iterator[Pair]:
+    """Yield every pair of some conversations, one after the other."""
+    for conversation in conversations:
+        yield from pairs_of(conversation.key, list(turns_of(conversation.messages)))

@@ -120,7 +120,7 @@ def select_pairs(
     """
     rules = rules or SelectionRules()
     given = list(pairs)
-    examined = {key for text in held_out if len((key := folded(text)).split()) > common_words}
+    examined = examined_keys(held_out, common_words)
     dropped: Counter[str] = Counter()
     clean = []
     for position, pair in enumerate(given):
@@ -141,6 +141,11 @@ def select_pairs(
     largest = max(sizes.values(), default=0) / max(len(kept), 1)
     counted = {reason: count for reason, count in sorted(dropped.items()) if count}
     return Selection(tuple(kept), SelectionReport(len(given), len(kept), len(sizes), largest, counted))
+
+
+def examined_keys(texts: Iterable[str], common_words: int) -> set[str]:
+    """The examined texts, folded, without those of up to ``common_words`` words, which are common property."""
+    return {key for text in texts if len((key := folded(text)).split()) > common_words}
 
 
 def near_key(text: str) -> str:

@@ -59,6 +59,14 @@ class ScoredPair:
 
 
 @dataclass(frozen=True, slots=True)
+class Chat:
+    """A chat of ``samsum``: (speaker, text) of each message."""
+
+    id: str
+    said: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PublicData:
     """What a folder holds of what the exam reads; None for a file that is not there."""
 
@@ -126,13 +134,22 @@ def read_scored(folder: Path, name: str) -> tuple[ScoredPair, ...] | None:
     return _read(folder, name, lambda r: ScoredPair(_text(r["a"]), _text(r["b"]), float(r["score"])))
 
 
-def find_file(folder: Path, name: str) -> Path | None:
+def read_chats(folder: Path) -> tuple[Chat, ...] | None:
+    """Read ``samsum``: ``{"id", "turns": [{"speaker", "text"}]}``."""
+    return _read(
+        folder,
+        "samsum",
+        lambda r: Chat(_text(r["id"]), tuple((_text(turn["speaker"]), _text(turn["text"])) for turn in r["turns"])),
+    )
+
+
+def _find_file(folder: Path, name: str) -> Path | None:
     """The file of a name, compressed or not."""
     return next((path for ending in _ENDINGS if (path := folder / f"{name}{ending}").is_file()), None)
 
 
 def _read(folder: Path, name: str, record: Any) -> tuple[Any, ...] | None:
-    path = find_file(folder, name)
+    path = _find_file(folder, name)
     if path is None:
         return None
     records = []

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..conversations.pairs import pairs_of
+from ..conversations.pairs import pairs_in
 from ..conversations.turns import turns_of
 from ..messages import Conversation, Pair
 from ..text import folded, normalise
@@ -115,8 +115,7 @@ def known_responses(pairs: Sequence[Pair]) -> dict[str, list[int]]:
 
 def _pairs(conversations: Iterable[Conversation]) -> list[Pair]:
     """Every pair with text on both sides."""
-    pairs = (pair for one in conversations for pair in pairs_of(one.key, list(turns_of(one.messages))))
-    return [pair for pair in pairs if normalise(pair.trigger) and normalise(pair.response)]
+    return [pair for pair in pairs_in(conversations) if normalise(pair.trigger) and normalise(pair.response)]
 
 
 def _some_conversations(pairs: Sequence[Pair], limit: int, seed: int) -> tuple[Pair, ...]:

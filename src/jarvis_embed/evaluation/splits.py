@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from ..conversations.selection import examined_keys
 from ..errors import TextLeak
 from ..messages import Conversation, Message, Pair
 from ..text import folded
@@ -123,7 +124,7 @@ def assert_disjoint(training: Iterable[str], held_out: Iterable[str], *, common_
     Raises:
         TextLeak: says how many are; never which.
     """
-    keys = {key for text in held_out if len((key := folded(text)).split()) > common_words}
+    keys = examined_keys(held_out, common_words)
     found = len(keys & {folded(text) for text in training})
     if found:
         raise TextLeak(

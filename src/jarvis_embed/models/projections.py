@@ -8,7 +8,6 @@ after the encoder: a turn that was embedded once need not be read again for the 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import WeightsDamaged
+from ..home import sha256_of
 from .engine import Vectors
 
 PROJECTIONS_FILE: Final = "projections.safetensors"
@@ -91,7 +91,7 @@ def read_projections(folder: Path, dim: int) -> Projections:
 def projections_checksum(folder: Path) -> str:
     """sha256 of the file of maps, hexadecimal; empty where there is none."""
     path = folder / PROJECTIONS_FILE
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return sha256_of(path) if path.is_file() else ""
 
 
 def _projection(tensors: Mapping[str, npt.NDArray[Any]], name: str, dim: int) -> Projection | None:

@@ -24,7 +24,6 @@ from ..library import Library
 from ..models.encoder import Encoder
 from ..models.engine import Vectors
 from ..models.store import model_home
-from ..text import normalise
 from .artifact import Array, Stream, open_artifact, write_artifact
 from .delta import DELTA_FILE
 from .generations import building_folder, current_folder, promote, prune, remove_generations
@@ -32,8 +31,8 @@ from .heads_store import carry_heads
 from .index import TriggerIndex
 from .manifest import FORMAT, Manifest, check_files, file_marks, library_versions, read_manifest, write_manifest
 from .space import INDEX_FILE, PAIRS_FILE, VECTORS_FILE, Space, write_pairs
-from .update import Changes, changes_since, split_keys, write_delta
-from .vector_log import KEY_BYTES, VectorLog, text_key
+from .update import Changes, changes_since, keyed_pairs, split_keys, write_delta
+from .vector_log import KEY_BYTES, VectorLog
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -258,16 +257,13 @@ def _read_library(library: Library, report: Progress) -> _Wanted:
     responses: dict[bytes, str] = {}
     ids, times = array("q"), array("q")
     said_keys, answered_keys = bytearray(), bytearray()  # numbers and bytes: tuples of a million pairs weigh half a GB
-    for done, (identity, trigger, response, response_ms) in enumerate(library.pair_texts(), 1):
-        said, answered = normalise(trigger), normalise(response)
-        if said and answered:  # a turn of nothing but attachments has no text to find it by
-            said_key, answered_key = text_key(said), text_key(answered)
-            triggers.setdefault(said_key, said)
-            responses.setdefault(answered_key, answered)
-            ids.append(identity)
-            times.append(response_ms)
-            said_keys += said_key
-            answered_keys += answered_key
+    for done, (identity, (said_key, said), (answered_key, answered), response_ms) in enumerate(keyed_pairs(library), 1):
+        triggers.setdefault(said_key, said)
+        responses.setdefault(answered_key, answered)
+        ids.append(identity)
+        times.append(response_ms)
+        said_keys += said_key
+        answered_keys += answered_key
         if done % 10_000 == 0:
             report("read", done, total)
     report("read", total, total)

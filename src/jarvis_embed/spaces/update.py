@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,14 +81,24 @@ def changes_since(folder: Path, encoder: Encoder, library: Library) -> Changes |
         return None
     pairs: list[tuple[int, bytes, bytes, int]] = []
     texts: dict[bytes, str] = {}
-    for identity, trigger, response, response_ms in library.pair_texts(new.tolist()):
-        said, answered = normalise(trigger), normalise(response)
-        if said and answered:
-            said_key, answered_key = text_key(said), text_key(answered)
-            texts |= {said_key: said, answered_key: answered}
-            pairs.append((identity, said_key, answered_key, response_ms))
+    for identity, (said_key, said), (answered_key, answered), response_ms in keyed_pairs(library, new.tolist()):
+        texts |= {said_key: said, answered_key: answered}
+        pairs.append((identity, said_key, answered_key, response_ms))
     rows = {key: row for row, key in enumerate(split_keys(keys))}
     return Changes(folder, manifest, pairs, texts, gone, rows, known)
+
+
+def keyed_pairs(
+    library: Library, ids: Sequence[int] | None = None
+) -> Iterator[tuple[int, tuple[bytes, str], tuple[bytes, str], int]]:
+    """Yield (id, (key, trigger), (key, response), response time in ms) of pairs, texts normalised, ordered by id.
+
+    A turn of nothing but attachments has no text to find it by, and its pair is left out.
+    """
+    for identity, trigger, response, response_ms in library.pair_texts(ids):
+        said, answered = normalise(trigger), normalise(response)
+        if said and answered:
+            yield identity, (text_key(said), said), (text_key(answered), answered), response_ms
 
 
 def write_delta(staging: Path, encoder: Encoder, library: Library, changes: Changes, log: VectorLog) -> Manifest:

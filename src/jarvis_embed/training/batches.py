@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,11 +60,13 @@ def batches(material: Material, recipe: Recipe) -> Iterator[Batch]:
     ]
     weights = np.array([one.weight for one in material.pairs])
     weights = weights / weights.sum()
+    wanted_pairs = min(recipe.batch_pairs, sum(len(one.triggers) for one in material.pairs))
+    mined = np.concatenate([one.triplets for one in material.pairs])
     none = np.zeros(0, np.int64)
     while True:
         parts: list[tuple[Rows, Rows, Rows]] = []
         size = 0
-        while size < min(recipe.batch_pairs, sum(len(one.triggers) for one in material.pairs)):
+        while size < wanted_pairs:
             source = int(rng.choice(len(runs), p=weights))
             run, pairs = next(runs[source]), material.pairs[source]
             parts.append((pairs.triggers[run], pairs.responses[run], pairs.contexts[run]))
@@ -81,7 +83,7 @@ def batches(material: Material, recipe: Recipe) -> Iterator[Batch]:
         if material.sentences is not None and len(sentences):
             left, right = material.sentences.left[sentences], material.sentences.right[sentences]
             scores = material.sentences.scores[sentences]
-        triplets = _some_triplets(material.pairs, recipe, rng)
+        triplets = _some_triplets(mined, recipe.batch_triplets, rng) if recipe.objectives.triplets else none
         wanted = (triggers, responses, contexts.ravel(), asked, replied, triplets.ravel(), left, right)
         rows, places = np.unique(np.concatenate(wanted), return_inverse=True)
         if rows[0] == -1:
@@ -133,9 +135,5 @@ def _some_sentences(sentences: SentenceSet | None, rng: np.random.Generator) -> 
     return rng.choice(len(sentences.scores), min(SENTENCES, len(sentences.scores)), replace=False)
 
 
-def _some_triplets(pairs: Sequence[PairSet], recipe: Recipe, rng: np.random.Generator) -> Rows:
-    every = [one.triplets for one in pairs if len(one.triplets)]
-    if not every or not recipe.objectives.triplets:
-        return np.zeros((0, 3), np.int64)
-    mined = np.concatenate(every)
-    return mined[rng.choice(len(mined), min(recipe.batch_triplets, len(mined)), replace=False)]
+def _some_triplets(mined: Rows, number: int, rng: np.random.Generator) -> Rows:
+    return mined[rng.choice(len(mined), min(number, len(mined)), replace=False)] if len(mined) else mined

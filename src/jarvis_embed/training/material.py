@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,12 +11,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ..conversations.pairs import pairs_of
-from ..conversations.selection import Selection, SelectionRules, near_key, select_pairs
-from ..conversations.turns import turns_of
+from ..conversations.pairs import pairs_in
+from ..conversations.selection import Selection, SelectionRules, examined_keys, near_key, select_pairs
 from ..errors import SourceError
-from ..evaluation.data import Replies, ScoredPair, find_file, read_dialogues, read_replies, read_scored
-from ..evaluation.metrics import nearest_rows
+from ..evaluation.data import Replies, ScoredPair, read_chats, read_dialogues, read_replies, read_scored
+from ..evaluation.metrics import NEIGHBOURS, nearest_rows
 from ..evaluation.splits import assert_disjoint, free_of, in_evaluation
 from ..messages import Conversation, Message, Pair
 from ..models.encoder import Encoder
@@ -30,8 +27,6 @@ Rows = npt.NDArray[np.int64]
 
 COMMON_WORDS: Final = 3
 """Texts of up to so many words ("how are you") are nobody's: they may be learned from although they are examined."""
-
-NEIGHBOURS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +113,8 @@ def chosen_pairs(
     The exchanges of one conversation, which ``evaluation.splits`` names KEY#NUMBER, count as one contact.
     """
     given = list(conversations)
-    pairs = (pair for one in given for pair in pairs_of(one.key, list(turns_of(one.messages))))
     return select_pairs(
-        (pair for pair in pairs if not pair.holdout),
+        (pair for pair in pairs_in(given) if not pair.holdout),
         SelectionRules(limit=limit),
         held_out=held_out,
         common_words=COMMON_WORDS,
@@ -145,24 +139,14 @@ def dailydialog_conversations(data: Path, examined: Sequence[Replies]) -> Iterat
 
 
 def samsum_conversations(data: Path) -> Iterator[Conversation]:
-    """The chats of ``samsum`` between two people: ``{"id", "turns": [{"speaker", "text"}]}``.
+    """The chats of ``samsum`` between two people.
 
     Raises:
         SourceError: the file is missing or broken.
     """
-    path = find_file(data, "samsum")
-    if path is None:
-        raise _missing(data, "samsum")
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                stated = json.loads(line)
-                said = [(str(turn["speaker"]), str(turn["text"])) for turn in stated["turns"]]
-                name = str(stated["id"])
-            except (ValueError, TypeError, KeyError) as error:
-                raise SourceError(f"line {number} of {path} is not of its format", "See docs/training.md") from error
-            if len({speaker for speaker, _ in said}) == 2:
-                yield _conversation(f"samsum {name}", said)
+    for chat in _needed(read_chats(data), data, "samsum"):
+        if len({speaker for speaker, _ in chat.said}) == 2:
+            yield _conversation(f"samsum {chat.id}", chat.said)
 
 
 def training_records(data: Path, held_out: Iterable[str]) -> list[Replies]:
@@ -171,7 +155,7 @@ def training_records(data: Path, held_out: Iterable[str]) -> list[Replies]:
     Raises:
         SourceError: the file is missing or broken.
     """
-    taken = _examined_keys(held_out)
+    taken = examined_keys(held_out, COMMON_WORDS)
     records = _needed(read_replies(data), data, "dailydialog_pp")
     return [
         record
@@ -186,7 +170,7 @@ def training_sentences(data: Path, held_out: Iterable[str]) -> list[ScoredPair]:
     Raises:
         SourceError: the file is missing or broken.
     """
-    taken = _examined_keys(held_out)
+    taken = examined_keys(held_out, COMMON_WORDS)
     scored = _needed(read_scored(data, "stsb_train"), data, "stsb_train")
     return [one for one in scored if taken.isdisjoint((folded(one.a), folded(one.b)))]
 
@@ -279,15 +263,7 @@ def _conversation(key: str, said: Sequence[tuple[str, str]]) -> Conversation:
     )
 
 
-def _examined_keys(held_out: Iterable[str]) -> set[str]:
-    return {key for text in held_out if len((key := folded(text)).split()) > COMMON_WORDS}
-
-
 def _needed(found: tuple[Any, ...] | None, data: Path, name: str) -> tuple[Any, ...]:
     if found is None:
-        raise _missing(data, name)
+        raise SourceError(f"there is no {name}.jsonl.gz in {data}", "Give the folder that holds it with --data")
     return found
-
-
-def _missing(data: Path, name: str) -> SourceError:
-    return SourceError(f"there is no {name}.jsonl.gz in {data}", "Give the folder that holds it with --data")

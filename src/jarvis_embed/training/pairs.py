@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ..config import DEFAULT_MODEL, load_settings
-from ..conversations.pairs import pairs_of
+from ..conversations.pairs import pairs_in
 from ..conversations.selection import Selection, SelectionReport
-from ..conversations.turns import turns_of
 from ..errors import InputError, ModelError, SourceError, TrainingError
 from ..evaluation import metrics
 from ..evaluation.data import read_folder
@@ -30,6 +29,7 @@ from ..models.encoder import load_encoder
 from ..models.lineage import Lineage, Verdict, read_lineage, weights_checksum, write_lineage
 from ..models.registry import REGISTRY
 from ..models.store import add_model, find_model, model_home, pulled_folder
+from ..models.weights import ModelFolder
 from .material import (
     Material,
     PairSet,
@@ -89,7 +89,7 @@ def stand(recipe: Recipe, data: Path | None, home: Path) -> Ground:
     public = read_folder(data)
     examined = prepare(sides, source, public, sealed=False, seed=recipe.seed)
     held_out = list(pair_texts(examined.pairs))
-    held_out += [text for one in sides.test for text in pair_texts(pairs_of(one.key, list(turns_of(one.messages))))]
+    held_out += pair_texts(pairs_in(sides.test))
     held_out += [text for record in examined.replies or () for text in (*record.context, *record.positives)]
     held_out += [text for one in public.dailydialog or () if one.split == "validation" for text in one.turns]
     held_out += [text for one in public.stsb_dev or () for text in (one.a, one.b)]
@@ -178,14 +178,15 @@ def train_pairs(
         material, selections = gather(ground, recipe, parent, data, root, show)
         begun = find_model(parent, root)
         checksum = material_checksum(material.texts, material.pairs)
-        network = _network(begun.name, recipe, root, device)
-        tokens = load_encoder(parent, home=root, precision="int8", cache=0).tokens
-        watch = _watch(ground.examined, tokens)
+        encoder = load_encoder(parent, home=root, precision="int8", cache=0)
+        network = _network(begun, recipe, device)
+        watch = _watch(ground.examined, encoder.tokens)
+        checkpoints = model_home(name, root) / "training"
         report = run(
             network,
             material,
             recipe,
-            folder=model_home(name, root) / "training",
+            folder=checkpoints,
             identity=f"{checksum} {recipe.model_dump_json()} {parent}",
             watch=watch,
             resume=resume,
@@ -195,7 +196,7 @@ def train_pairs(
 
         lineage = Lineage(
             parent=parent,
-            parent_fingerprint=load_encoder(parent, home=root, precision="int8", cache=0).fingerprint,
+            parent_fingerprint=encoder.fingerprint,
             kind="pairs",
             recipe=recipe.model_dump(mode="json"),
             data=checksum,
@@ -204,6 +205,7 @@ def train_pairs(
             selection={source: asdict(one) for source, one in selections.items()},
             run=asdict(report),
         )
+        remove_folder(checkpoints)  # with what a write that was killed has left
         remove_folder(folder)
         write_lineage(folder, lineage)  # first of all: without it the model would count as one that needs no exam
         save_network(network, begun, folder)
@@ -265,7 +267,7 @@ def require_torch() -> None:
         raise TrainingError(f"training needs {' and '.join(missing)}", "Install it: pip install 'jarvis-embed[train]'")
 
 
-def _network(parent: str, recipe: Recipe, home: Path, device: str) -> Network:
+def _network(parent: ModelFolder, recipe: Recipe, device: str) -> Network:
     import torch
 
     from .network import Network
@@ -273,7 +275,7 @@ def _network(parent: str, recipe: Recipe, home: Path, device: str) -> Network:
     torch.manual_seed(recipe.seed)
     place = _device(device)
     network = Network(
-        find_model(parent, home),
+        parent,
         context_turns=recipe.context_turns,
         width=recipe.width,
         frozen_layers=recipe.frozen_layers,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..home import make_private_folder, open_private, reported, sync_folder
+from ..home import make_private_folder, write_private
 from . import objectives
 from .batches import Batch, batches, steps_of
 from .material import Material
@@ -297,18 +296,7 @@ def _save(path: Path, network: Network, optimiser: torch.optim.Optimizer, state:
         "looks": [[one.step, one.seconds, one.losses, one.watched] for one in state.looks],
     }
     content = save({name: value.cpu() for name, value in tensors.items()}, {"run": json.dumps(stated)})
-    beside = path.with_suffix(".new")
-    with reported(path):
-        try:
-            with os.fdopen(open_private(beside, os.O_WRONLY | os.O_TRUNC), "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+    write_private(path, content)
 
 
 def _loaded(path: Path, network: Network, optimiser: torch.optim.Optimizer, identity: str) -> _State:

@@ -33,10 +33,12 @@ from jarvis_embed.training import material as materials
 from jarvis_embed.training import objectives, runner
 from jarvis_embed.training import pairs as training
 from jarvis_embed.training.batches import batches, steps_of
+from jarvis_embed.training.maps import expect_answers, learn_segments
 from jarvis_embed.training.material import Material, PairSet, RecordSet, SentenceSet, shuffled_responses
 from jarvis_embed.training.mining import LIKE, mine_triplets
 from jarvis_embed.training.network import Network, save_network
 from jarvis_embed.training.recipe import RECIPES, Objectives, Recipe, load_recipe
+from jarvis_embed.training.segments import drawn_segments, turn_sequences, two_segments
 
 RECIPE = Recipe(
     objectives=Objectives(relation=0.0, hold=0.0),
@@ -137,11 +139,11 @@ class TestNetwork:
             ours = network([encoder.tokens(text) for text in texts]).numpy()
         assert ours == pytest.approx(encoder.embed(texts), abs=1e-5)
 
-    def test_a_saved_network_is_an_encoder_with_both_projections(
+    def test_a_saved_network_is_an_encoder_with_its_projections(
         self, network: Network, tiny_folder: Path, tmp_path: Path, home: Path
     ) -> None:
         with torch.no_grad():
-            for parameter in [*network.response.parameters(), *network.context.parameters()]:
+            for parameter in network.projections():
                 parameter += torch.randn(parameter.shape) * 0.2
         network.eval()
         save_network(network, find_model(tiny_folder, home), tmp_path / "saved")
@@ -151,12 +153,15 @@ class TestNetwork:
             vectors = network([encoder.tokens(text) for text in texts])
             answers = network.response(vectors).numpy()
             asked = network.in_context(vectors, torch.tensor([1, 1]), torch.tensor([[2, 0], [0, -1]])).numpy()
+            segments = network.of_segments(vectors, torch.tensor([[0, 1, 2], [2, -1, -1]])).numpy()
         assert encoder.embed(texts) == pytest.approx(vectors.numpy(), abs=1e-5)
         assert encoder.embed_responses(texts) == pytest.approx(answers, abs=1e-5)
         assert encoder.embed_with_context(texts[1], ["ok", "hey", "sure"]) == pytest.approx(asked[0], abs=1e-5)
         assert encoder.embed_with_context(texts[1], ["hey"]) == pytest.approx(asked[1], abs=1e-5)
+        assert encoder.embed_segments([texts, texts[2:]]) == pytest.approx(segments, abs=1e-5)
         assert encoder.reads_context
         assert encoder.has_response_side
+        assert encoder.has_segment_side
         assert np.linalg.norm(asked, axis=1) == pytest.approx(1, abs=1e-5)
 
     def test_projections_change_the_fingerprint(
@@ -230,6 +235,83 @@ class TestObjectives:
         assert float(objectives.hold(vectors, -vectors)) == pytest.approx(2, abs=1e-6)
 
 
+class TestSegments:
+    @given(turns=st.lists(st.integers(0, 30), max_size=30), seed=st.integers(0, 1000))
+    def test_two_of_one_conversation_share_no_turn_and_no_text(self, turns: list[int], seed: int) -> None:
+        found = two_segments(np.array(turns, np.int64), np.random.default_rng(seed))
+        if found is None:
+            assert len(turns) < 4 or len(set(turns)) < len(turns)
+            return
+        first, second = (one[one >= 0].tolist() for one in found)
+        assert 2 <= len(first) <= 6
+        assert 2 <= len(second) <= 6
+        assert not set(first) & set(second)
+        joined = ",".join(map(str, turns))
+        assert ",".join(map(str, first)) in joined
+        assert ",".join(map(str, second)) in joined
+
+    def test_the_turns_of_a_conversation_are_its_triggers_and_what_answers_them(self) -> None:
+        rows = np.array([0, 1, 5, 7]), np.array([1, 2, 6, 8])
+        pairs = PairSet("own", *rows, np.full((4, 2), -1), np.array([0, 0, 0, 1]))
+        assert [turns.tolist() for turns in turn_sequences(pairs)] == [[0, 1, 2, 5, 6], [7, 8]]
+
+    def test_a_model_that_was_not_trained_on_threads_reads_the_joined_text(self, tiny_folder: Path, home: Path) -> None:
+        encoder = load_encoder(tiny_folder, home=home, precision="fp32")
+        assert encoder.embed_segments([["hey", "ok"]]) == pytest.approx(encoder.embed(["hey\nok"]), abs=1e-6)
+        assert encoder.embed_segments([]).shape == (0, 32)
+        with pytest.raises(InputError, match="without turns"):
+            encoder.embed_segments([["hey"], []])
+        with pytest.raises(InputError, match="not trained on threads"):
+            encoder.as_segments(encoder.embed(["hey"]), [1])
+
+    def test_maps_alone_learn_to_tell_conversations_apart(self, network: Network, small_material: Material) -> None:
+        """Turns of one conversation share a direction, and many share another one that says nothing."""
+        draw = np.random.default_rng(0)
+        about, noise = draw.normal(size=(30, 32)), draw.normal(size=32)
+        turns = about.repeat(8, axis=0) + 3 * draw.normal(size=(240, 1)) * noise + draw.normal(size=(240, 32))
+        vectors = (turns / np.linalg.norm(turns, axis=1, keepdims=True)).astype(np.float16)
+        rows = np.arange(240)
+        asking = rows[rows % 8 < 7]
+        pairs = PairSet("own", asking, asking + 1, np.full((210, 2), -1), asking // 8)
+        material = replace(small_material, pairs=(pairs,))
+        recipe = RECIPE.model_copy(update={"projection_passes": 150.0})
+
+        def told_apart() -> float:
+            drawn = drawn_segments([rows[start : start + 8] for start in range(0, 240, 8)], np.random.default_rng(1))
+            with torch.no_grad():
+                left, right = (
+                    network.of_segments(torch.from_numpy(vectors).float(), torch.from_numpy(one))
+                    for one in drawn.swapaxes(0, 1)
+                )
+            return float(((left @ right.T).argmax(1) == torch.arange(30)).float().mean())
+
+        before = told_apart()
+        learn_segments(network, material, vectors, recipe, lambda *_: None, "x")
+        assert told_apart() > before + 0.2
+
+
+class TestExpectedAnswers:
+    def test_the_first_guess_is_the_best_linear_one(self, network: Network, small_material: Material) -> None:
+        draw = np.random.default_rng(0)
+        asked = draw.normal(size=(400, 32))
+        given = asked @ draw.normal(size=(32, 32)) + 1
+        vectors = np.concatenate([asked, given]).astype(np.float16)
+        rows = np.arange(400)
+        pairs = PairSet("own", rows, rows + 400, np.full((400, 2), -1), rows)
+        expect_answers(
+            network, replace(small_material, pairs=(pairs,), parent=vectors, reference=vectors, records=None), RECIPE
+        )
+        with torch.no_grad():
+            guessed = network.expectation(torch.from_numpy(asked).float()).numpy()
+        assert np.corrcoef(guessed.ravel(), given.ravel())[0, 1] > 0.99
+
+    def test_an_answer_that_counts_more_pulls_more(self) -> None:
+        expected = torch.zeros(2, 3)
+        answers = torch.tensor([[1.0, 0, 0], [2.0, 0, 0]])
+        assert float(objectives.expectation(expected, answers, torch.tensor([1.0, 1.0]))) == pytest.approx(2.5)
+        assert float(objectives.expectation(expected, answers, torch.tensor([3.0, 1.0]))) == pytest.approx(1.75)
+
+
 class TestBatches:
     def test_a_text_is_embedded_once_in_a_batch_however_often_it_takes_part(self, small_material: Material) -> None:
         batch = next(batches(small_material, RECIPE))
@@ -275,7 +357,7 @@ class TestRun:
     def test_every_objective_takes_part(self, network: Network, small_material: Material) -> None:
         batch = next(batches(small_material, self.RECIPE))
         found = runner.losses(network, small_material, batch, self.RECIPE)
-        assert set(found) == {"single", "context", "relation", "hold", "records", "replies", "sentences"}
+        assert set(found) == {"single", "context", "answers", "relation", "threads", "hold", "sentences"}
         assert all(torch.isfinite(value) for value in found.values())
 
     def test_a_run_that_was_broken_off_reaches_the_same_weights(
@@ -284,8 +366,8 @@ class TestRun:
         whole, broken = _network(tiny_folder), _network(tiny_folder)
         runner.run(whole, small_material, self.RECIPE, folder=tmp_path / "whole", identity="x")
 
-        def stop(_stage: str, done: int, _total: int) -> None:
-            if done == 7:
+        def stop(stage: str, done: int, _total: int) -> None:
+            if (stage, done) == ("train", 7):
                 raise KeyboardInterrupt
 
         arguments = {"folder": tmp_path / "broken", "identity": "x", "checkpoint_minutes": 0.0}
@@ -356,8 +438,8 @@ class TestRun:
     def test_a_checkpoint_of_another_run_is_refused(
         self, network: Network, small_material: Material, tmp_path: Path
     ) -> None:
-        def stop(_stage: str, done: int, _total: int) -> None:
-            if done == 3:
+        def stop(stage: str, done: int, _total: int) -> None:
+            if (stage, done) == ("train", 3):
                 raise KeyboardInterrupt
 
         arguments = {"folder": tmp_path, "checkpoint_minutes": 0.0}

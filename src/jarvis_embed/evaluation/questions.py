@@ -84,14 +84,14 @@ def _accuracy(who: Competitor, room: Room, *, with_context: bool) -> Answers:
 
 def _trigger_correlation_public(who: Competitor, room: Room) -> Answers:
     records = room.material.replies or ()
-    wanted = _mean_rows(room.reference, [record.positives for record in records])
+    wanted = mean_rows(room.reference, [record.positives for record in records])
     return _correlated(who, room, [record.context[-1] for record in records], wanted, [record.id for record in records])
 
 
 def _trigger_correlation(who: Competitor, room: Room) -> Answers:
     pairs = room.material.pairs
     known = list(known_responses(pairs).values())
-    wanted = _mean_rows(room.reference, [[pairs[row].response for row in rows] for rows in known])
+    wanted = mean_rows(room.reference, [[pairs[row].response for row in rows] for rows in known])
     first = [pairs[rows[0]] for rows in known]
     return _correlated(who, room, [pair.trigger for pair in first], wanted, [pair.conversation for pair in first])
 
@@ -104,7 +104,7 @@ def _correlated(who: Competitor, room: Room, triggers: list[str], wanted: Vector
 
 def _reply_similarity_public(who: Competitor, room: Room) -> Answers:
     records = room.material.replies or ()
-    wanted = _mean_rows(room.reference, [record.positives for record in records])
+    wanted = mean_rows(room.reference, [record.positives for record in records])
     triggers = who.messages([record.context[-1] for record in records])
     return _shown(metrics.reply_similarity(triggers, wanted, [record.id for record in records]))
 
@@ -191,7 +191,7 @@ def _general_similarity(who: Competitor, room: Room) -> Answers:
     return {"general_similarity": Measured(found, len(scored), "sentence pairs")}
 
 
-def _mean_rows(reference: EncoderCompetitor, texts: Sequence[Sequence[str]]) -> Vectors:
+def mean_rows(reference: EncoderCompetitor, texts: Sequence[Sequence[str]]) -> Vectors:
     """The mean reference vector of each group of texts, of length 1: (groups, dim)."""
     flat = reference.messages([text for group in texts for text in group])
     first = np.cumsum([0, *map(len, texts)])[:-1]

@@ -55,6 +55,7 @@ class Encoder:
             same from the same numbers; their vectors differ by rounding (cosine ≥ 0.999).
         reads_context: whether ``embed_with_context`` gives another vector than ``embed``.
         has_response_side: whether ``embed_responses`` does.
+        has_segment_side: whether ``embed_segments`` reads turns one by one.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Encoder:
         self._projections = projections or Projections()
         self.reads_context = self._projections.context is not None
         self.has_response_side = self._projections.response is not None
+        self.has_segment_side = self._projections.segment is not None
         self._query = lru_cache(maxsize=cache)(self._embed_one)
 
     def __repr__(self) -> str:
@@ -149,6 +151,28 @@ class Encoder:
         """What ``embed_responses`` makes of texts, from what ``embed`` made of them: (n, dim) float32."""
         project = self._projections.response
         return vectors if project is None or not len(vectors) else project(vectors)
+
+    def embed_segments(self, segments: Sequence[Sequence[str]]) -> Vectors:
+        """Embed segments of threads, each the texts of its turns, oldest first: (n, dim) float32.
+
+        A model that was not trained on threads embeds the joined text.
+
+        Raises:
+            InputError: a segment has no turn.
+        """
+        if not all(segments):
+            raise InputError("a segment without turns has no vector", "Leave it out")
+        if not self.has_segment_side:
+            return self.embed(["\n".join(turns) for turns in segments])
+        return self.as_segments(self.embed([text for turns in segments for text in turns]), [len(s) for s in segments])
+
+    def as_segments(self, turns: Vectors, sizes: Sequence[int]) -> Vectors:
+        """What ``embed_segments`` makes of segments, from what ``embed`` made of their turns, for a model that has
+        a segment side: (len(sizes), dim) float32."""
+        project = self._projections.segment
+        if project is None:
+            raise InputError(f"{self.name} was not trained on threads", "Ask has_segment_side before")
+        return project(turns, sizes) if len(sizes) else np.zeros((0, self.dim), np.float32)
 
     def _each(self, texts: Sequence[str]) -> Vectors:
         """``embed``, where one text or two are single queries, which are kept."""

@@ -1,14 +1,17 @@
-"""What training may add to an encoder: a light map for replies, and one that joins a trigger with the turns before it.
+"""What training may add to an encoder: light maps for replies, for a trigger with the turns before it, and for threads.
 
 One space stays the shared one, in which messages are compared with their like. A reply is not like its trigger, so it
 gets a map of its own into the place where triggers look for it (two projections on one encoder: Henderson et al. 2020,
 ConveRT); and the turns before a trigger, each embedded alone, are mixed into its vector. Both are applied with numpy,
 after the encoder: a turn that was embedded once need not be read again for the message that follows it.
+
+A segment of a thread gets a mean of the vectors of its turns, in which each weighs as much as a learned direction says
+("ok" says nothing about what it is about), and a map of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -45,7 +48,28 @@ class Projection:
         """Apply it to (n, dim) arrays, one for each input; the first is what is changed."""
         mixed = _gelu(np.concatenate(vectors, axis=1) @ self.inner.T + self.inner_bias) @ self.outer.T
         moved = vectors[0] + mixed + self.outer_bias
-        return np.asarray(moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12), np.float32)
+        return _of_length_1(moved)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentProjection:
+    """From the vectors of a segment's turns to one for all: attention with one query, beside the plain mean, mapped.
+
+    Attributes:
+        attention: (dim,) float32; a turn weighs e to its product with it, beside the segment's others.
+        projection: of the weighted mean and the plain mean, both of length 1.
+    """
+
+    attention: npt.NDArray[np.float32]
+    projection: Projection
+
+    def __call__(self, turns: Vectors, sizes: Sequence[int]) -> Vectors:
+        """(segments, dim), from the (turns, dim) of all segments one behind the other; none is empty."""
+        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+        logits = turns @ self.attention
+        weights = np.exp(logits - np.repeat(np.maximum.reduceat(logits, starts), sizes))
+        weighted = np.add.reduceat(turns * weights[:, None], starts)
+        return self.projection(_of_length_1(weighted), _of_length_1(np.add.reduceat(turns, starts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +78,7 @@ class Projections:
 
     response: Projection | None = None
     context: Projection | None = None
+    segment: SegmentProjection | None = None
 
     @property
     def context_turns(self) -> int:
@@ -62,12 +87,17 @@ class Projections:
 
 
 def projections_of(tensors: Mapping[str, npt.NDArray[Any]], dim: int) -> Projections:
-    """Take the maps out of named arrays: ``response.inner``, ``response.inner_bias``, … and ``context.…``.
+    """Take the maps out of named arrays: ``response.inner``, ``response.inner_bias``, …, ``context.…``, ``segment.…``.
 
     Raises:
         WeightsDamaged: an array is missing, or has another shape than the others ask for.
     """
-    return Projections(_projection(tensors, "response", dim), _projection(tensors, "context", dim))
+    segment = _projection(tensors, "segment", dim)
+    return Projections(
+        _projection(tensors, "response", dim),
+        _projection(tensors, "context", dim),
+        None if segment is None else SegmentProjection(_attention(tensors, dim), segment),
+    )
 
 
 def read_projections(folder: Path, dim: int) -> Projections:
@@ -104,12 +134,23 @@ def _projection(tensors: Mapping[str, npt.NDArray[Any]], name: str, dim: int) ->
     made = Projection(*(np.ascontiguousarray(tensors[f"{name}.{part}"], np.float32) for part in parts))
     width = len(made.inner)
     shapes = (made.inner.shape[1:], made.inner_bias.shape, made.outer.shape, made.outer_bias.shape)
-    inputs = 1 if name == "response" else max(made.inner.shape[-1] // dim, 2)
+    inputs = {"response": 1, "segment": 2}.get(name, max(made.inner.shape[-1] // dim, 2))
     if shapes != ((inputs * dim,), (width,), (dim, width), (dim,)):
         raise WeightsDamaged(f"the projection {name} does not fit {dim} dimensions", _AGAIN)
     if not all(np.isfinite(getattr(made, part)).all() for part in parts):
         raise WeightsDamaged(f"the projection {name} holds NaN or infinity", _AGAIN)
     return made
+
+
+def _attention(tensors: Mapping[str, npt.NDArray[Any]], dim: int) -> npt.NDArray[np.float32]:
+    attention = np.ascontiguousarray(tensors.get("segment.attention", np.zeros(0)), np.float32)
+    if attention.shape != (dim,) or not np.isfinite(attention).all():
+        raise WeightsDamaged(f"the attention over turns does not fit {dim} dimensions", _AGAIN)
+    return attention
+
+
+def _of_length_1(vectors: Vectors) -> Vectors:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 def _gelu(x: Vectors) -> Vectors:

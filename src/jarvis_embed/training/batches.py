@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from .material import Material, PairSet, RecordSet, Rows, SentenceSet
 from .recipe import Recipe
+from .segments import drawn_segments, turns_of_run
 
 RECORD_NEIGHBOURS = 3
-SENTENCES = 32
+SENTENCES = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,8 @@ class Batch:
     Attributes:
         rows: rows of the material's texts, each once: what is embedded.
         triggers, responses: (n,) places in ``rows``. contexts: (n, turns) places, the latest first; -1 for none.
-        records: (r,) numbers of records. record_triggers, record_replies: (r,) places.
+        records: (r,) numbers of records. record_triggers: (r,) places.
+        segments: (g, 2, turns) places of the turns of two segments of one thread; -1 behind the last.
         triplets: (t, 3) places: trigger, similar, dissimilar.
         left, right: (s,) places of sentences. scores: (s,).
     """
@@ -34,7 +36,7 @@ class Batch:
     contexts: Rows
     records: Rows
     record_triggers: Rows
-    record_replies: Rows
+    segments: Rows
     triplets: Rows
     left: Rows
     right: Rows
@@ -65,26 +67,25 @@ def batches(material: Material, recipe: Recipe) -> Iterator[Batch]:
     none = np.zeros(0, np.int64)
     while True:
         parts: list[tuple[Rows, Rows, Rows]] = []
+        threads: list[Rows] = []
         size = 0
         while size < wanted_pairs:
             source = int(rng.choice(len(runs), p=weights))
             run, pairs = next(runs[source]), material.pairs[source]
             parts.append((pairs.triggers[run], pairs.responses[run], pairs.contexts[run]))
+            threads.append(turns_of_run(pairs, run))
             size += len(run)
         triggers, responses, contexts = (np.concatenate(part) for part in zip(*parts, strict=True))
         records = _some_records(material.records, recipe.seeds, rng) if recipe.objectives.records else none
-        asked, replied = none, none
-        if material.records is not None and len(records):
-            asked = material.records.triggers[records]
-            choice = rng.integers(material.records.replies.shape[1], size=len(records))
-            replied = material.records.replies[records, choice]
+        asked = none if material.records is None else material.records.triggers[records]
+        segments = drawn_segments(threads if recipe.objectives.threads else (), rng)
         sentences = _some_sentences(material.sentences, rng) if recipe.objectives.sentences else none
         left, right, scores = none, none, np.zeros(0, np.float32)
         if material.sentences is not None and len(sentences):
             left, right = material.sentences.left[sentences], material.sentences.right[sentences]
             scores = material.sentences.scores[sentences]
         triplets = _some_triplets(mined, recipe.batch_triplets, rng) if recipe.objectives.triplets else none
-        wanted = (triggers, responses, contexts.ravel(), asked, replied, triplets.ravel(), left, right)
+        wanted = (triggers, responses, contexts.ravel(), asked, segments.ravel(), triplets.ravel(), left, right)
         rows, places = np.unique(np.concatenate(wanted), return_inverse=True)
         if rows[0] == -1:
             rows, places = rows[1:], places - 1
@@ -96,7 +97,7 @@ def batches(material: Material, recipe: Recipe) -> Iterator[Batch]:
             contexts=cut[2].reshape(contexts.shape),
             records=records,
             record_triggers=cut[3],
-            record_replies=cut[4],
+            segments=cut[4].reshape(segments.shape),
             triplets=cut[5].reshape(-1, 3),
             left=cut[6],
             right=cut[7],

@@ -35,6 +35,21 @@ class Projection(nn.Module):
         return F.normalize(vectors[0] + mixed, dim=-1)
 
 
+class SegmentProjection(nn.Module):
+    """``models.projections.SegmentProjection``, learnable. It begins as the mean of the turns."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.attention = nn.Parameter(torch.zeros(dim))
+        self.projection = Projection(2, dim, width)
+
+    def forward(self, turns: Tensor, there: Tensor) -> Tensor:
+        """(n, dim) from (n, longest, dim) vectors of turns; ``there``: (n, longest), False for none."""
+        weights = (turns @ self.attention).masked_fill(~there, float("-inf")).softmax(1)
+        weighted, plain = (turns * weights[:, :, None]).sum(1), (turns * there[:, :, None]).sum(1)
+        return cast(Tensor, self.projection(F.normalize(weighted, dim=-1), F.normalize(plain, dim=-1)))
+
+
 class Network(nn.Module):
     """Tokens in, unit vectors out, with gradients.
 
@@ -42,6 +57,7 @@ class Network(nn.Module):
         model: where training starts.
         context_turns: how many turns before a trigger are read.
         width: of the projections' hidden layer.
+        answer_dim: of the reference, under which answers are expected; that of the model if None.
         frozen_layers: the lowest layers that stay as they are; the word embeddings always do.
         bf16: multiply in bfloat16; faster on processors that can.
     """
@@ -52,6 +68,7 @@ class Network(nn.Module):
         *,
         context_turns: int,
         width: int,
+        answer_dim: int | None = None,
         frozen_layers: int = 0,
         dropout: float = 0.1,
         bf16: bool = False,
@@ -61,6 +78,8 @@ class Network(nn.Module):
         dim = model.config.hidden
         self.response = Projection(1, dim, width)
         self.context = Projection(1 + context_turns, dim, width)
+        self.segment = SegmentProjection(dim, width)
+        self.expectation = nn.Linear(dim, answer_dim or dim)  # of the answer, by the reference; it serves training only
         self.context_turns, self.pooling, self.bf16 = context_turns, model.pooling, bf16
         self.bert.embeddings.word_embeddings.weight.requires_grad_(False)
         if frozen_layers:
@@ -71,6 +90,15 @@ class Network(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.response.inner.weight.device
+
+    def projections(self, *, of_replies: bool = False) -> list[nn.Parameter]:
+        """The parameters beside the encoder; only those of the two maps between triggers and replies if asked."""
+        parts = (
+            [self.response, self.context]
+            if of_replies
+            else [self.response, self.context, self.segment, self.expectation]
+        )
+        return [parameter for part in parts for parameter in part.parameters()]
 
     def forward(self, texts: Sequence[Tokens]) -> Tensor:
         """(n, dim), rows of length 1, in the order of ``texts``; texts of like length pass side by side."""
@@ -89,6 +117,15 @@ class Network(nn.Module):
         """
         with_nothing = torch.cat([vectors, vectors.new_zeros(1, vectors.shape[1])])
         return cast(Tensor, self.context(vectors[triggers], *(with_nothing[rows] for rows in contexts.T)))
+
+    def of_segments(self, vectors: Tensor, segments: Tensor) -> Tensor:
+        """(n, dim): segments of threads.
+
+        Args:
+            vectors: (texts, dim). segments: (n, longest) rows of it, -1 behind a segment's last turn.
+        """
+        with_nothing = torch.cat([vectors, vectors.new_zeros(1, vectors.shape[1])])
+        return cast(Tensor, self.segment(with_nothing[segments], segments >= 0))
 
     def _pooled(self, texts: Sequence[Tokens]) -> Tensor:
         longest = max(map(len, texts))
@@ -126,10 +163,15 @@ def save_network(network: Network, parent: ModelFolder, folder: Path) -> None:
     write_private(folder / "model.safetensors", save(weights))
     sides = {
         f"{side}.{part}{'_bias' if of == 'bias' else ''}": _array(getattr(getattr(projection, part), of))
-        for side, projection in (("response", network.response), ("context", network.context))
+        for side, projection in (
+            ("response", network.response),
+            ("context", network.context),
+            ("segment", network.segment.projection),
+        )
         for part in ("inner", "outer")
         for of in ("weight", "bias")
     }
+    sides["segment.attention"] = _array(network.segment.attention)
     write_private(folder / PROJECTIONS_FILE, save(sides))
 
 

@@ -41,6 +41,18 @@ def relation(vectors: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
     return 1 - (weight * ours * theirs).sum() / (spread + 1e-9)
 
 
+def expectation(expected: Tensor, answers: Tensor, counts: Tensor) -> Tensor:
+    """How far expected answers lie from those that were given: the mean squared distance, each weighed by its count.
+
+    Least squares has the mean of all answers that a trigger might get as its best guess, so what is learned is what is
+    to be expected, although each trigger shows one of them only.
+
+    Args:
+        expected, answers: (n, dim). counts: (n,).
+    """
+    return (counts * (expected - answers).square().sum(-1)).sum() / counts.sum()
+
+
 def relation_weights(wanted: Tensor, masked: Tensor, share: float = 1 / 200) -> Tensor:
     """(n, n) weights under which the nearest ``share`` of all pairs counts as much as all others together.
 

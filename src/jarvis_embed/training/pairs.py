@@ -15,7 +15,6 @@ from ..config import DEFAULT_MODEL, load_settings
 from ..conversations.pairs import pairs_in
 from ..conversations.selection import Selection, SelectionReport
 from ..errors import InputError, ModelError, SourceError, TrainingError
-from ..evaluation import metrics
 from ..evaluation.data import read_folder
 from ..evaluation.exam import REFERENCE, Exam, run_exam, store_exam
 from ..evaluation.gate import judge
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
     from .runner import RunReport, Watch
 
 LEAST_PAIRS: Final = 200
-WATCHED_PAIRS: Final = 2000
 
 Progress = Callable[[str, int, int], None]
 
@@ -169,6 +167,7 @@ def train_pairs(
         HomeLocked: a run of that name is going on.
     """
     require_torch()
+    from .looks import watch_of
     from .runner import run
 
     root, show = home_folder(home), progress or (lambda _stage, _done, _total: None)
@@ -179,8 +178,8 @@ def train_pairs(
         begun = find_model(parent, root)
         checksum = material_checksum(material.texts, material.pairs)
         encoder = load_encoder(parent, home=root, precision="int8", cache=0)
-        network = _network(begun, recipe, device)
-        watch = _watch(ground.examined, encoder.tokens)
+        network = _network(begun, recipe, device, material.reference.shape[1])
+        watch = watch_of(ground.examined, encoder.tokens, load_encoder(REFERENCE, home=root, precision="int8", cache=0))
         checkpoints = model_home(name, root) / "training"
         report = run(
             network,
@@ -267,7 +266,7 @@ def require_torch() -> None:
         raise TrainingError(f"training needs {' and '.join(missing)}", "Install it: pip install 'jarvis-embed[train]'")
 
 
-def _network(parent: ModelFolder, recipe: Recipe, device: str) -> Network:
+def _network(parent: ModelFolder, recipe: Recipe, device: str, answer_dim: int) -> Network:
     import torch
 
     from .network import Network
@@ -278,6 +277,7 @@ def _network(parent: ModelFolder, recipe: Recipe, device: str) -> Network:
         parent,
         context_turns=recipe.context_turns,
         width=recipe.width,
+        answer_dim=answer_dim,
         frozen_layers=recipe.frozen_layers,
         dropout=recipe.dropout,
         bf16=place == "cuda" or (place == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()),
@@ -292,14 +292,16 @@ def _finished(
     they are as they were."""
     import torch
 
-    from .runner import learn_projections
+    from .maps import learn_projections, learn_segments
 
     encoder = load_encoder(name, home=home, precision="int8", cache=0)
     vectors = encoder.embed(material.texts, lambda done, total: show("embed again", done, total))
     kept = {name: value.clone() for name, value in network.state_dict().items() if not name.startswith("bert.")}
     with torch.no_grad():
         before = watch(network)
-    learn_projections(network, material, vectors.astype(np.float16), recipe, show, "finish")
+    halves = vectors.astype(np.float16)
+    learn_projections(network, material, halves, recipe, show, "finish")
+    learn_segments(network, material, halves, recipe, show, "finish threads")
     with torch.no_grad():
         after = watch(network)
     if sum(after.values()) > sum(before.values()):
@@ -316,34 +318,6 @@ def _device(wanted: str) -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _watch(examined: Examined, tokens: Callable[[str], list[int]]) -> Watch:
-    """What is looked at during a run: 1-of-100 on some of the held-out pairs, alone and with context."""
-    pairs = examined.pairs[:WATCHED_PAIRS]
-    names = [pair.conversation for pair in pairs]
-    texts = Texts()
-    numbered = numbered_pairs("watched", pairs, texts, 3, 1.0)
-    of_text = [tokens(text) for text in texts.rows]
-
-    def look(network: Network) -> dict[str, float]:
-        import torch
-
-        if len(pairs) < metrics.CANDIDATES:
-            return {}
-        blocks = [of_text[start : start + 1024] for start in range(0, len(of_text), 1024)]
-        vectors = torch.cat([network(block) for block in blocks])
-        rows = torch.from_numpy(numbered.triggers).to(vectors.device)
-        contexts = torch.from_numpy(np.ascontiguousarray(numbered.contexts[:, : network.context_turns]))
-        asked = network.in_context(vectors, rows, contexts.to(vectors.device)).cpu().numpy()
-        alone = vectors[rows].cpu().numpy()
-        answers = network.response(vectors[torch.from_numpy(numbered.responses).to(vectors.device)]).cpu().numpy()
-        return {
-            "single turn": metrics.response_accuracy(alone, answers, names, seed=0).value,
-            "with context": metrics.response_accuracy(asked, answers, names, seed=0).value,
-        }
-
-    return look
 
 
 def _with_triplets(pairs: PairSet, material: Material) -> PairSet:

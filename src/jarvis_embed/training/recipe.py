@@ -21,9 +21,10 @@ class Objectives(BaseModel):
     Attributes:
         single: a trigger alone finds its response (projected) among those of the batch.
         context: a trigger with the turns before it does.
-        relation: triggers are as near to each other as their responses are under the frozen reference.
+        relation: triggers are as near to each other as the responses to be expected, under the frozen reference.
+        threads: of all segments of the batch, the nearest is the one of the same conversation.
         triplets: a trigger is nearer to one with like responses than to a like one with other responses.
-        records: ``relation`` over triggers with several known responses (``dailydialog_pp``).
+        records: what a trigger with several known responses (``dailydialog_pp``) counts in ``relation``, beside a pair.
         sentences: sentences are ordered as people ordered them (``stsb_train``).
         hold: vectors stay near the parent's.
     """
@@ -32,11 +33,12 @@ class Objectives(BaseModel):
 
     single: float = Field(default=1.0, ge=0)
     context: float = Field(default=1.0, ge=0)
-    relation: float = Field(default=0.3, ge=0)
+    relation: float = Field(default=1.0, ge=0)
+    threads: float = Field(default=0.3, ge=0)
     triplets: float = Field(default=0.0, ge=0)
     records: float = Field(default=0.0, ge=0)
     sentences: float = Field(default=0.0, ge=0)
-    hold: float = Field(default=1.0, ge=0)
+    hold: float = Field(default=0.2, ge=0)
 
 
 class Recipe(BaseModel):
@@ -49,13 +51,14 @@ class Recipe(BaseModel):
         batch_pairs: pairs in a step; each is set against the responses of all others.
         run_pairs: consecutive pairs of one conversation that are drawn together: their turns are embedded once.
         seeds: triggers with several known responses in a step; three neighbours come with each.
+        expected: how far ``relation`` trusts what is expected, and not what is known, where several responses are.
         batch_triplets: triplets in a step, where they count.
         rate, projection_rate: highest learning rates of the encoder and of the projections.
         projection_passes: over the pairs, in which the projections learn alone before the encoder does.
         context_turns: turns before the trigger that are read.
         width: of the projections' hidden layer.
         max_tokens: of a text in training; the rest is cut off.
-        temperature: of the contrast.
+        temperature, thread_temperature: of the contrast of pairs, and of segments.
         min_quality: pairs whose reply is known to be worse are left out; see ``conversations.selection``.
         gate: what the model must reach to be used.
     """
@@ -66,15 +69,17 @@ class Recipe(BaseModel):
     objectives: Objectives = Objectives()
     pairs: int = Field(default=50_000, ge=1)
     passes: float = Field(default=1.0, ge=0)
-    batch_pairs: int = Field(default=384, ge=2)
+    batch_pairs: int = Field(default=192, ge=2)
     run_pairs: int = Field(default=8, ge=1)
-    seeds: int = Field(default=24, ge=1)
+    seeds: int = Field(default=32, ge=1)
+    expected: float = Field(default=0.7, ge=0, le=1)
     batch_triplets: int = Field(default=32, ge=2)
-    rate: float = Field(default=6e-5, gt=0)
+    rate: float = Field(default=1e-4, gt=0)
     projection_rate: float = Field(default=3e-4, gt=0)
     projection_passes: float = Field(default=10.0, ge=0)
     warm_up: float = Field(default=0.05, ge=0, lt=1)
     temperature: float = Field(default=0.05, gt=0)
+    thread_temperature: float = Field(default=0.1, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     frozen_layers: int = Field(default=0, ge=0)
     context_turns: int = Field(default=2, ge=1, le=3)
@@ -91,7 +96,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     "chitchat": Recipe(sources={"chitchat": 1.0}, pairs=120_000, passes=1.0),
     "reference": Recipe(
         sources={"chitchat": 1.0, "dailydialog": 0.5, "samsum": 0.5},
-        objectives=Objectives(records=1.0, sentences=1.0),
+        objectives=Objectives(records=2.0, sentences=1.0),
         pairs=120_000,
         passes=0.8,
     ),

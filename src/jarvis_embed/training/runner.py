@@ -15,24 +15,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  its usual name
 
 from ..errors import InputError
 from ..home import make_private_folder, write_private
 from . import objectives
 from .batches import Batch, batches, steps_of
+from .maps import Progress, expect_answers, learn_projections, learn_segments, schedule, segment_contrast, unfair
 from .material import Material
 from .network import Network
 from .recipe import Recipe
 
-Halves = npt.NDArray[np.float16]
-
-PROJECTION_BATCH: Final = 1024
-PROJECTION_RATE: Final = 1e-3
 CHECKPOINT_FILE: Final = "checkpoint.safetensors"
-Progress = Callable[[str, int, int], None]
 Watch = Callable[[Network], Mapping[str, float]]
 
 
@@ -104,6 +100,8 @@ def run(
     show = progress or (lambda _stage, _done, _total: None)
     if not resume:
         learn_projections(network, material, material.parent, recipe, show, "prepare")
+        learn_segments(network, material, material.parent, recipe, show, "prepare threads")
+        expect_answers(network, material, recipe)
     optimiser, rates = _optimiser(network, recipe)
     total = steps_of(material, recipe)
     path = make_private_folder(folder) / CHECKPOINT_FILE
@@ -119,7 +117,7 @@ def run(
         start = time.monotonic()
         torch.manual_seed(recipe.seed * 1_000_003 + state.step)  # dropout is the same when a run is gone on with
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate * _schedule(state.step / total, recipe.warm_up)
+            group["lr"] = rate * schedule(state.step / total, recipe.warm_up)
         found = losses(network, material, next(feed), recipe)
         optimiser.zero_grad()
         torch.stack(list(found.values())).sum().backward()  # type: ignore[no-untyped-call]
@@ -143,56 +141,13 @@ def run(
     return RunReport(state.step, state.seconds, state.best if watch else state.step, stopped, tuple(state.looks))
 
 
-def learn_projections(
-    network: Network, material: Material, vectors: Halves, recipe: Recipe, show: Progress, stage: str
-) -> None:
-    """Learn the projections alone, on vectors that stay as they are: a minute's work, for no text need be embedded.
-
-    Before the encoder learns, on the parent's vectors: it then begins with projections that know already where replies
-    lie. And after it has learned, on its own: then they see every pair many times, and each beside a thousand others.
-
-    Args:
-        vectors: (texts, dim) of the material's texts.
-    """
-    fixed = torch.from_numpy(np.concatenate([vectors, np.zeros_like(vectors[:1])]))  # -1: nothing was said
-    near = torch.from_numpy(material.near)
-    triggers, responses, contexts = (
-        torch.from_numpy(np.concatenate([getattr(one, name) for one in material.pairs]))
-        for name in ("triggers", "responses", "contexts")
-    )
-    size = min(PROJECTION_BATCH, len(triggers))
-    total = int(recipe.projection_passes * (len(triggers) // size))
-    projections = [*network.response.parameters(), *network.context.parameters()]
-    optimiser = torch.optim.AdamW(projections, lr=PROJECTION_RATE, weight_decay=0.01)
-    draw = torch.Generator().manual_seed(recipe.seed)
-    torch.manual_seed(recipe.seed)
-    network.train()
-    for step in range(total):
-        for group in optimiser.param_groups:
-            group["lr"] = PROJECTION_RATE * _schedule(step / total, recipe.warm_up)
-        rows = torch.randint(len(triggers), (size,), generator=draw)
-        asking, answering = triggers[rows], responses[rows]
-        masked = _unfair(near, asking, answering).to(network.device)
-        asked, answered, *before = (
-            fixed[places].float().to(network.device) for places in (asking, answering, *contexts[rows].T)
-        )
-        answers = network.response(answered)
-        alone = objectives.contrast(asked, answers, masked, recipe.temperature)
-        loss = alone + objectives.contrast(network.context(asked, *before), answers, masked, recipe.temperature)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        show(stage, step + 1, total)
-    network.eval()
-
-
 def losses(network: Network, material: Material, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
     """Every objective of the recipe for one batch, weighted."""
     wanted, device = recipe.objectives, network.device
     vectors = network([material.tokens[row] for row in batch.rows])
     near = torch.from_numpy(material.near[batch.rows]).to(device)
     triggers, responses = (torch.from_numpy(rows).to(device) for rows in (batch.triggers, batch.responses))
-    masked = _unfair(near, triggers, responses)
+    masked = unfair(near, triggers, responses)
     answers = network.response(vectors[responses])
     found: dict[str, Tensor] = {}
     if wanted.single:
@@ -201,11 +156,12 @@ def losses(network: Network, material: Material, batch: Batch, recipe: Recipe) -
         asked = network.in_context(vectors, triggers, torch.from_numpy(batch.contexts).to(device))
         found["context"] = objectives.contrast(asked, answers, masked, recipe.temperature)
     if wanted.relation:
-        reference = torch.from_numpy(material.reference[batch.rows[batch.responses]]).float().to(device)
-        likeness = reference @ reference.T
-        same = near[triggers][:, None] == near[triggers]
-        weights = objectives.relation_weights(likeness, same)
-        found["relation"] = objectives.relation(vectors[triggers], likeness, weights)
+        found |= _relation(network, material, batch, recipe, vectors, near)
+    if wanted.threads and len(batch.segments):
+        left, right = (
+            network.of_segments(vectors, torch.from_numpy(one).to(device)) for one in batch.segments.swapaxes(0, 1)
+        )
+        found["threads"] = segment_contrast(left, right, recipe.thread_temperature)
     if wanted.triplets and len(batch.triplets):
         anchors, similar, dissimilar = torch.from_numpy(batch.triplets).to(device).T
         candidates = torch.cat([similar, dissimilar])
@@ -216,26 +172,39 @@ def losses(network: Network, material: Material, batch: Batch, recipe: Recipe) -
     if wanted.hold:
         before = torch.from_numpy(material.parent[batch.rows]).float().to(device)
         found["hold"] = objectives.hold(vectors, before)
-    if wanted.records and len(batch.records) and material.records is not None:
-        means = torch.from_numpy(material.records.likeness[batch.records]).to(device)
-        asked = vectors[torch.from_numpy(batch.record_triggers).to(device)]
-        likeness = means @ means.T
-        weights = objectives.relation_weights(likeness, torch.zeros_like(likeness, dtype=torch.bool), share=1 / 30)
-        found["records"] = objectives.relation(asked, likeness, weights)
-        answers = network.response(vectors[torch.from_numpy(batch.record_replies).to(device)])
-        free = torch.zeros_like(likeness, dtype=torch.bool)
-        found["replies"] = 0.5 * objectives.contrast(asked, answers, free, recipe.temperature)
     if wanted.sentences and len(batch.scores):
         left, right = (vectors[torch.from_numpy(rows).to(device)] for rows in (batch.left, batch.right))
         found["sentences"] = objectives.order(left, right, torch.from_numpy(batch.scores).to(device))
-    scale = wanted.model_dump() | {"replies": wanted.records}
+    scale = wanted.model_dump() | {"answers": wanted.relation}
     return {name: scale[name] * value for name, value in found.items()}
 
 
-def _unfair(near: Tensor, triggers: Tensor, responses: Tensor) -> Tensor:
-    """(n, n): where another pair's response is no fair negative: a near-duplicate of the own one, or of the trigger."""
-    masked = (near[responses][:, None] == near[responses]) | (near[triggers][:, None] == near[responses])
-    return masked.fill_diagonal_(fill_value=False)
+def _relation(
+    network: Network, material: Material, batch: Batch, recipe: Recipe, vectors: Tensor, near: Tensor
+) -> dict[str, Tensor]:
+    """``answers``: a linear map learns which response is to be expected. ``relation``: triggers are as near to each
+    other as those are. One given response is mostly chance; the expected one is learned from all triggers of its kind.
+    """
+    device, records = network.device, material.records
+    rows = torch.from_numpy(np.concatenate([batch.triggers, batch.record_triggers])).to(device)
+    given = material.reference[batch.rows[batch.responses]].astype(np.float32)
+    counts = np.ones(len(rows), np.float32)
+    if records is not None:
+        given = np.concatenate([given, records.likeness[batch.records]])
+        counts[len(batch.triggers) :] = recipe.objectives.records
+    answers = torch.from_numpy(given).to(device)
+    asked = vectors[rows]
+    expected = network.expectation(asked)
+    guesses = F.normalize(expected.detach(), dim=-1)
+    likeness = guesses @ guesses.T
+    known = len(batch.triggers)
+    likeness[known:, known:] *= recipe.expected
+    likeness[known:, known:] += (1 - recipe.expected) * answers[known:] @ answers[known:].T
+    same = near[rows][:, None] == near[rows]
+    return {
+        "answers": objectives.expectation(expected, answers, torch.from_numpy(counts).to(device)),
+        "relation": objectives.relation(asked, likeness, objectives.relation_weights(likeness, same, share=1 / 50)),
+    }
 
 
 def _look(network: Network, state: _State, watch: Watch, patience: int) -> bool:
@@ -255,7 +224,7 @@ def _look(network: Network, state: _State, watch: Watch, patience: int) -> bool:
 def _optimiser(network: Network, recipe: Recipe) -> tuple[torch.optim.Optimizer, list[float]]:
     """AdamW; the projections are new and learn faster, and norms and biases do not decay."""
     encoder = [p for p in network.bert.parameters() if p.requires_grad]
-    projections = [*network.response.parameters(), *network.context.parameters()]
+    projections = network.projections()
     groups: list[dict[str, Any]] = [
         {"params": [p for p in encoder if p.ndim > 1], "weight_decay": 0.01},
         {"params": [p for p in encoder if p.ndim < 2], "weight_decay": 0.0},
@@ -264,12 +233,6 @@ def _optimiser(network: Network, recipe: Recipe) -> tuple[torch.optim.Optimizer,
     rates = [recipe.rate, recipe.rate, recipe.projection_rate]
     kept = [(group, rate) for group, rate in zip(groups, rates, strict=True) if group["params"]]
     return torch.optim.AdamW([group for group, _ in kept], lr=recipe.rate), [rate for _, rate in kept]
-
-
-def _schedule(done: float, warm_up: float) -> float:
-    """Share of the highest rate: a straight rise, then half a cosine down to a fiftieth."""
-    rise = min(1.0, (done + 1e-3) / warm_up) if warm_up else 1.0
-    return rise * (0.02 + 0.49 * (1 + math.cos(math.pi * done)))
 
 
 def _trained(network: Network) -> dict[str, Tensor]:

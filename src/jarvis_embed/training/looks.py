@@ -1,0 +1,76 @@
+"""What is looked at while a model learns: some of the exam, on held-out texts, by which the best weights are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import torch
+
+from ..evaluation import metrics
+from ..evaluation.competitors import EncoderCompetitor
+from ..evaluation.data import Replies
+from ..evaluation.material import Material as Examined
+from ..evaluation.questions import mean_rows
+from ..messages import Pair
+from ..models.encoder import Encoder
+from ..models.engine import Vectors
+from .material import Texts, Tokens, numbered_pairs
+from .network import Network
+from .runner import Watch
+
+PAIRS: Final = 2000
+_BLOCK: Final = 1024
+
+
+def watch_of(examined: Examined, tokens: Callable[[str], Tokens], reference: Encoder) -> Watch:
+    """1-of-100 on some of the held-out pairs, alone and with context; and, where there are held-out triggers with
+    several known responses, the correlation of their nearness with that of the responses."""
+    pairs, records = examined.pairs[:PAIRS], examined.replies or ()
+    accuracy = _accuracy(pairs, tokens) if len(pairs) >= metrics.CANDIDATES else None
+    correlation = _correlation(records, tokens, reference) if len(records) >= metrics.CANDIDATES else None
+
+    def look(network: Network) -> Mapping[str, float]:
+        return {**(accuracy(network) if accuracy else {}), **(correlation(network) if correlation else {})}
+
+    return look
+
+
+def _accuracy(pairs: Sequence[Pair], tokens: Callable[[str], Tokens]) -> Watch:
+    names = [pair.conversation for pair in pairs]
+    texts = Texts()
+    numbered = numbered_pairs("watched", pairs, texts, 3, 1.0)
+    of_text = [tokens(text) for text in texts.rows]
+
+    def look(network: Network) -> dict[str, float]:
+        vectors = _embedded(network, of_text)
+        rows = torch.from_numpy(numbered.triggers).to(vectors.device)
+        contexts = torch.from_numpy(np.ascontiguousarray(numbered.contexts[:, : network.context_turns]))
+        asked = network.in_context(vectors, rows, contexts.to(vectors.device)).cpu().numpy()
+        alone = vectors[rows].cpu().numpy()
+        answers = network.response(vectors[torch.from_numpy(numbered.responses).to(vectors.device)]).cpu().numpy()
+        return {
+            "single turn": metrics.response_accuracy(alone, answers, names, seed=0).value,
+            "with context": metrics.response_accuracy(asked, answers, names, seed=0).value,
+        }
+
+    return look
+
+
+def _correlation(records: Sequence[Replies], tokens: Callable[[str], Tokens], reference: Encoder) -> Watch:
+    wanted = mean_rows(EncoderCompetitor(reference), [record.positives for record in records])
+    of_text = [tokens(record.context[-1]) for record in records]
+    names = [record.id for record in records]
+    drawn = metrics.draw_trigger_pairs(wanted, seed=0)
+
+    def look(network: Network) -> dict[str, float]:
+        vectors: Vectors = _embedded(network, of_text).cpu().numpy()
+        return {"correlation": metrics.trigger_correlation(vectors, wanted, names, drawn).value}
+
+    return look
+
+
+def _embedded(network: Network, of_text: Sequence[Tokens]) -> torch.Tensor:
+    blocks = [of_text[start : start + _BLOCK] for start in range(0, len(of_text), _BLOCK)]
+    return torch.cat([network(block) for block in blocks])

@@ -1,0 +1,160 @@
+"""Learning the light maps alone, on vectors that stay as they are: minutes of work, for no text need be embedded.
+
+Before the encoder learns, on the parent's vectors: it then begins with maps that know already where replies lie. And
+after it has learned, on its own: then they see every pair many times, and each beside a thousand others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from . import objectives
+from .material import Material
+from .network import Network
+from .recipe import Recipe
+from .segments import drawn_segments, turn_sequences
+
+Halves = npt.NDArray[np.float16]
+Progress = Callable[[str, int, int], None]
+
+PAIRS: Final = 1024
+"""Pairs in a step; each is set against the responses of all others."""
+
+SEGMENTS: Final = 512
+"""Conversations in a step, two segments of each."""
+
+RATE: Final = 1e-3
+_RIDGE: Final = 20.0
+_SEEN: Final = 100_000
+"""Pairs from which the first guess of the expected answers is made."""
+
+
+def learn_projections(
+    network: Network, material: Material, vectors: Halves, recipe: Recipe, show: Progress, stage: str
+) -> None:
+    """Learn the maps of replies and of context.
+
+    Args:
+        vectors: (texts, dim) of the material's texts.
+    """
+    fixed = torch.from_numpy(np.concatenate([vectors, np.zeros_like(vectors[:1])]))  # -1: nothing was said
+    near = torch.from_numpy(material.near)
+    triggers, responses, contexts = (
+        torch.from_numpy(np.concatenate([getattr(one, name) for one in material.pairs]))
+        for name in ("triggers", "responses", "contexts")
+    )
+    size = min(PAIRS, len(triggers))
+    draw = torch.Generator().manual_seed(recipe.seed)
+
+    def loss() -> Tensor:
+        rows = torch.randint(len(triggers), (size,), generator=draw)
+        asking, answering = triggers[rows], responses[rows]
+        masked = unfair(near, asking, answering).to(network.device)
+        asked, answered, *before = (
+            fixed[places].float().to(network.device) for places in (asking, answering, *contexts[rows].T)
+        )
+        answers = network.response(answered)
+        alone = objectives.contrast(asked, answers, masked, recipe.temperature)
+        return alone + objectives.contrast(network.context(asked, *before), answers, masked, recipe.temperature)
+
+    steps = int(recipe.projection_passes * (len(triggers) // size))
+    _learn([network.response, network.context], loss, steps, recipe, lambda done: show(stage, done, steps))
+
+
+def learn_segments(
+    network: Network, material: Material, vectors: Halves, recipe: Recipe, show: Progress, stage: str
+) -> None:
+    """Learn the map of segments: of all in the step, the nearest to one is the other one of its conversation.
+
+    Args:
+        vectors: (texts, dim) of the material's texts.
+    """
+    if not recipe.objectives.threads:
+        return
+    fixed = torch.from_numpy(np.concatenate([vectors, np.zeros_like(vectors[:1])]))
+    sequences = [turns for one in material.pairs for turns in turn_sequences(one)]
+    # A long conversation is drawn more often, and the sources as often as the recipe draws their pairs.
+    chance = np.concatenate(
+        [
+            one.weight * np.array([len(turns) for turns in turn_sequences(one)], float) / max(len(one.triggers), 1)
+            for one in material.pairs
+        ]
+    )
+    size = min(SEGMENTS, len(sequences))
+    rng = np.random.default_rng(recipe.seed)
+
+    def loss() -> Tensor:
+        drawn = rng.choice(len(sequences), size, replace=False, p=chance / chance.sum())
+        segments = drawn_segments([sequences[row] for row in drawn], rng)
+        left, right = (torch.from_numpy(one).to(network.device) for one in segments.swapaxes(0, 1))
+        vectors = [network.segment(fixed[one].float().to(network.device), one >= 0) for one in (left, right)]
+        return segment_contrast(vectors[0], vectors[1], recipe.thread_temperature)
+
+    steps = math.ceil(recipe.projection_passes * sum(map(len, sequences)) / (4 * size))
+    _learn([network.segment], loss, steps, recipe, lambda done: show(stage, done, steps))
+
+
+def expect_answers(network: Network, material: Material, recipe: Recipe) -> None:
+    """Set the map that expects answers to the best linear one on the parent's vectors (ridge regression)."""
+    rng = np.random.default_rng(recipe.seed)
+    triggers = np.concatenate([one.triggers for one in material.pairs])
+    responses = np.concatenate([one.responses for one in material.pairs])
+    seen = rng.permutation(len(triggers))[:_SEEN]
+    asked = material.parent[triggers[seen]].astype(np.float64)
+    given, counts = material.reference[responses[seen]].astype(np.float64), np.ones(len(seen))
+    if material.records is not None:
+        asked = np.concatenate([asked, material.parent[material.records.triggers]])
+        given = np.concatenate([given, material.records.likeness])
+        counts = np.concatenate([counts, np.full(len(asked) - len(counts), max(recipe.objectives.records, 1e-6))])
+    middle, centre = np.average(asked, axis=0, weights=counts), np.average(given, axis=0, weights=counts)
+    spread = (asked - middle) * counts[:, None]
+    weight = np.linalg.solve(spread.T @ (asked - middle) + _RIDGE * np.eye(asked.shape[1]), spread.T @ (given - centre))
+    with torch.no_grad():
+        network.expectation.weight.copy_(torch.from_numpy(weight.T))
+        network.expectation.bias.copy_(torch.from_numpy(centre - middle @ weight))
+
+
+def segment_contrast(left: Tensor, right: Tensor, temperature: float) -> Tensor:
+    """NT-Xent between the two sides (Chen et al. 2020, SimCLR): row i of the one belongs to row i of the other."""
+    none = torch.zeros(len(left), len(left), dtype=torch.bool, device=left.device)
+    there = objectives.contrast(left, right, none, temperature)
+    return (there + objectives.contrast(right, left, none, temperature)) / 2
+
+
+def _learn(
+    maps: Sequence[nn.Module], loss: Callable[[], Tensor], steps: int, recipe: Recipe, show: Callable[[int], None]
+) -> None:
+    """Take ``steps`` steps down ``loss``, which draws anew whenever it is asked."""
+    parameters = [one for part in maps for one in part.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.01)
+    torch.manual_seed(recipe.seed)
+    for part in maps:
+        part.train()
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = RATE * schedule(step / steps, recipe.warm_up)
+        optimiser.zero_grad()
+        loss().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        show(step + 1)
+    for part in maps:
+        part.eval()
+
+
+def unfair(near: Tensor, triggers: Tensor, responses: Tensor) -> Tensor:
+    """(n, n): where another pair's response is no fair negative: a near-duplicate of the own one, or of the trigger."""
+    masked = (near[responses][:, None] == near[responses]) | (near[triggers][:, None] == near[responses])
+    return masked.fill_diagonal_(fill_value=False)
+
+
+def schedule(done: float, warm_up: float) -> float:
+    """Share of the highest rate: a straight rise, then half a cosine down to a fiftieth."""
+    rise = min(1.0, (done + 1e-3) / warm_up) if warm_up else 1.0
+    return rise * (0.02 + 0.49 * (1 + math.cos(math.pi * done)))

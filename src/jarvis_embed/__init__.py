@@ -11,7 +11,7 @@ from .messages import Conversation, Message, Pair, Segment, Tapback, Thread, Tur
 from .models.encoder import Encoder, load_encoder
 from .pipeline import Reply, Suggestion, Timing, suggest
 from .spaces.build import BuildReport, build
-from .spaces.space import Match, Space
+from .spaces.space import Match, Space, ThreadMatch
 
 __version__ = "0.1.0"
 
@@ -33,6 +33,7 @@ __all__ = [
     "Suggestion",
     "Tapback",
     "Thread",
+    "ThreadMatch",
     "Timing",
     "Turn",
     "__version__",

@@ -75,29 +75,29 @@ def turns_at(db: sqlite3.Connection, row: int, places: Sequence[int]) -> list[Tu
 def latest_with(db: sqlite3.Connection, contact: str) -> Talk | None:
     """The conversation with ``contact`` that somebody wrote in last; None if there is none.
 
-    A contact is known by the name of a conversation, by its key, or as one of its people; letter case and the way in
-    which a number is written do not matter. One with the contact alone is preferred to a group.
+    A contact is known by the name of a conversation, by its key, as one of its people, and else by what they wrote;
+    letter case and the way in which a number is written do not matter. One with the contact alone goes before groups.
     """
     wanted = plain(contact)
-    others = _senders(db, wanted)
+    every = list(talks(db))
+    own = {talk.row for talk in every if wanted in {plain(name) for name in (talk.key, talk.name) if name is not None}}
+    people = {talk.row: {plain(person) for person in talk.people} for talk in every}
+    others = {row: len(named) for row, named in people.items() if wanted in named} | dict.fromkeys(own, 1)
+    others = others or _written_in(db, wanted)
     found: list[tuple[bool, int, Talk]] = []
-    latest = "SELECT max(end_ms) FROM turn WHERE conversation_id = ?"
-    for talk in talks(db):
-        own = {plain(name) for name in (talk.key, talk.name) if name is not None}
-        named = {plain(person) for person in talk.people}
-        if wanted in own or wanted in named or talk.row in others:
-            (end_ms,) = db.execute(latest, (talk.row,)).fetchone()
-            alone = wanted in own or named == {wanted} or others.get(talk.row, 99) <= 2
+    for talk in every:
+        if talk.row in others:
+            (end_ms,) = db.execute("SELECT max(end_ms) FROM turn WHERE conversation_id = ?", (talk.row,)).fetchone()
             if end_ms is not None:
-                found.append((alone and not talk.is_group, end_ms, talk))
-    return max(found, key=lambda one: one[:2], default=(False, 0, None))[2]
+                found.append((others[talk.row] == 1 and not talk.is_group, end_ms, talk))
+    return max(found, key=lambda one: one[:2])[2] if found else None
 
 
-def _senders(db: sqlite3.Connection, wanted: str) -> dict[int, int]:
-    """Conversations that ``wanted`` wrote in → how many people wrote there."""
+def _written_in(db: sqlite3.Connection, wanted: str) -> dict[int, int]:
+    """Conversations that ``wanted`` wrote in → how many wrote there, the owner left out."""
     named = [name for (name,) in db.execute("SELECT DISTINCT sender FROM turn") if plain(name) == wanted]
     counted = (
-        "SELECT conversation_id, count(DISTINCT sender) FROM turn WHERE sender <> ? "
+        "SELECT conversation_id, count(DISTINCT sender) - max(is_from_me IS 1) FROM turn WHERE sender <> ? "
         "GROUP BY conversation_id HAVING max(sender = ?)"
     )
     return dict(found for name in named for found in db.execute(counted, (EARLIER, name)))

@@ -23,7 +23,8 @@ from jarvis_embed.cli import app
 from jarvis_embed.errors import EvaluationError, SourceError
 from jarvis_embed.evaluation import bootstrap, competitors, data, metrics
 from jarvis_embed.evaluation import exam as exam_module
-from jarvis_embed.evaluation.exam import run_exam, store_exam, stored_exam
+from jarvis_embed.evaluation.exam import run_exam
+from jarvis_embed.evaluation.exam_record import store_exam, stored_exam
 from jarvis_embed.evaluation.histories import chitchat_history, own_history
 from jarvis_embed.messages import Conversation, Message
 from jarvis_embed.models.encoder import Encoder

@@ -3,7 +3,8 @@
 from . import sources
 from .classify import classify_responses, classify_triggers
 from .errors import JarvisEmbedError
-from .evaluation.exam import Exam, run_exam
+from .evaluation.exam import run_exam
+from .evaluation.exam_record import Exam
 from .intake import IngestReport
 from .labels.scheme import Label
 from .library import Library

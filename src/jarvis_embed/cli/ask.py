@@ -111,7 +111,7 @@ def show_conversations(matches: Sequence[ThreadMatch]) -> None:
     for match in matches:
         people = ", ".join(match.people[:4]) or match.name or match.conversation
         named = f"{match.name} ({people})" if match.name and match.people and match.people != (match.name,) else people
-        out.print(f"{day(match.start_ms)}  {one_line(named, 80)}", style="bold", markup=False, end="")
+        out.print(f"{day(match.start_ms)}  {one_line(named, 80)}", style="bold", markup=False, end="", soft_wrap=True)
         out.print(f"  · cosine {match.score:.2f}", style="dim", markup=False)
         for turn in match.turns:
             who = "you" if turn.is_from_me else turn.sender

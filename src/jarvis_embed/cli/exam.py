@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 
 from ..errors import InputError, SourceError
-from ..evaluation.exam import Baseline, Exam, Metric, run_exam, store_exam
+from ..evaluation.exam import run_exam
+from ..evaluation.exam_record import Baseline, Exam, Metric, store_exam
 from ..evaluation.histories import chitchat_history, own_history
 from ..evaluation.splits import Sides
 from ..home import home_folder

@@ -24,10 +24,8 @@ def turns_before(turns: Sequence[Turn], text: str, sent_ms: int) -> tuple[str, .
     if not turns:
         return ()
     said = _said_before(turns[-1], text)
-    if said is None:
-        known = [*turns, Turn(_writer(turns), sent_ms, sent_ms, text, False, (_NEW,))]
-    else:
-        known = list(turns)
+    new = () if said is not None else (Turn(_writer(turns), sent_ms, sent_ms, text, False, (_NEW,)),)
+    known = [*turns, *new]
     thread = next(thread for thread in threads_in("", known) if thread.turns[-1] is known[-1])
     before = tuple(turn.text for turn in thread.turns[:-1])
     return (*before, said) if said else before

@@ -36,7 +36,8 @@ from .bootstrap import Contributions, Difference, Interval
 from .classifiers import Confusion
 from .comparison import SCHEMA, recommend
 from .data import PublicData
-from .exam import Exam, Metric, run_exam
+from .exam import run_exam
+from .exam_record import Exam, Metric
 from .material import prepare
 from .model_times import ROUNDS, Speed, shape_encoders, time_models
 from .speed import measure_search

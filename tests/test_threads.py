@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
@@ -188,6 +189,25 @@ def test_in_a_group_who_is_named_answers_where_they_were_named() -> None:
     ]
     turns = said(*((at * SECOND, line) for at, line in lines))
     assert texts(threads_in("c", turns))[0] == ["who has the key?", "not me", "ann: here", "thanks"]
+
+
+def test_a_long_silence_ends_a_thread_of_a_group_too() -> None:
+    lines = [(0, "ann: film?"), (9, "bob: when?"), (20, "cleo: bob, at eight"), (2 * 86400, "bob: good evening")]
+    turns = said(*((at * SECOND, line) for at, line in lines))
+    assert texts(threads_in("c", turns))[-1] == ["good evening"]
+
+
+def test_what_a_source_says_of_a_group_counts_from_the_first_turn() -> None:
+    lines = [(0, "ann: film?"), (9, "bob: when?"), (20, "ann: bob, at eight"), (30, "ann: who has the key?")]
+    turns = said(*((at * SECOND, line) for at, line in lines))
+
+    class Alone:  # a scorer that is asked begins a thread with each turn
+        def links(self, turns: Sequence[Turn], first: int, vectors: object) -> np.ndarray:
+            return np.arange(first, len(turns))
+
+    alone: Any = Alone()
+    assert len(threads_in("c", turns, scorer=alone, is_group=True)) == 4
+    assert len(threads_in("c", turns, scorer=alone)) == 1
 
 
 def test_vectors_far_from_the_turns_before_begin_a_thread_after_a_shorter_pause() -> None:

@@ -8,204 +8,37 @@ new topic (a greeting, "by the way", a farewell before) shorten it, and so does 
 before it, where vectors are given.
 
 In a group several threads run at once. There a turn goes to the person it addresses, else to who addressed its
-sender, else to where its sender was speaking.
+sender, else to where its sender was speaking; or, better, to the turn that the scorer of ``links.py`` chooses.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from ..messages import Message, Thread, Turn
+from .links import REACH, LinkScorer
+from .thread_rules import RULES, Rules, State, Vectors
 from .turns import turns_of
 
-Vectors = npt.NDArray[np.float32]
 Embed = Callable[[Sequence[str]], Vectors]
 """Texts → their vectors (n, dim), unit length."""
 
-_SECOND: Final = 1000
-_MINUTE: Final = 60 * _SECOND
-_HOUR: Final = 60 * _MINUTE
-
-_SHIFT: Final = re.compile(
-    r"(?:(?:so|oh|ok(?:ay)?|well|haha|and)[,.! ]+)?(?:anyways?|btw|by the way|on (?:another|a different|a side) note"
-    r"|changing the subject|to change the subject|unrelated|off topic|oh and|(?:random|quick|another) question"
-    r"|speaking of which|guess what|did you (?:hear|see))\b"
-)
-_GREETING: Final = re.compile(r"(?:hi+|hey+|hello+|hiya|howdy|yo|good (?:morning|evening|afternoon)|morning)\b")
-_FAREWELL: Final = re.compile(
-    r"\b(?:good ?bye|bye+|see (?:ya|you)|ttyl|(?:talk|chat|speak) to (?:you|ya) (?:later|soon)|good ?night|gtg|gotta go"
-    r"|take care|have a (?:good|great|nice|lovely))\b"
-)
-_ADDRESS: Final = re.compile(r"@?([^\s,:]{2,32})[,:]")
-_MENTION: Final = re.compile(r"@([\w.-]{2,32})")
-_LOOKED_AT: Final = 80
+_Near = list[tuple[Turn, Vectors | None]]
 _TAIL: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """When a silence ends a thread.
-
-    Attributes:
-        per_pace: how many times the usual gap between turns it must last.
-        shortest_ms, longest_ms: it ends none below, and any above, whatever the pace.
-        shift, greeting, farewell: what it is multiplied by if the turn begins with words of a new topic, with a
-            greeting, or if the turn before says goodbye.
-        closeness: for each unit by which the cosine to the turns before is above ``usual_closeness``, its logarithm
-            grows so much; below, it falls.
-        recent: how many turns back a person of a group is looked for.
-    """
-
-    per_pace: float = 60.0
-    shortest_ms: int = 15 * _MINUTE
-    longest_ms: int = 12 * _HOUR
-    shift: float = 1 / 30
-    greeting: float = 1 / 60
-    farewell: float = 1 / 60
-    closeness: float = 8.0
-    usual_closeness: float = 0.2
-    recent: int = 48
-
-
-RULES: Final = Rules()
-
-_FIRST_PACE: Final = math.log(45 * _SECOND)
-_PACE_MEMORY: Final = 24
-_SEMANTIC_TURNS: Final = 3
-
-
-class _State:
-    """What the next link depends on. ``known`` is shared between copies and only holds what is settled."""
-
-    __slots__ = ("addressed", "count", "fresh", "known", "last", "names", "nearby", "pace", "paced", "rules", "spoke")
-
-    def __init__(self, rules: Rules) -> None:
-        self.rules = rules
-        self.count = 0
-        self.pace = _FIRST_PACE
-        self.paced = 4  # the first pace counts as much as so many gaps
-        self.last: Turn | None = None
-        self.spoke: dict[str, int] = {}
-        self.addressed: dict[str, int] = {}
-        self.names: dict[str, str] = {}
-        self.nearby: list[Vectors] = []
-        self.known: dict[str, int] = {}
-        self.fresh: dict[str, int] | None = None
-
-    def copied(self) -> _State:
-        copy = _State(self.rules)
-        copy.count, copy.pace, copy.paced, copy.last = self.count, self.pace, self.paced, self.last
-        copy.spoke, copy.addressed, copy.names = dict(self.spoke), dict(self.addressed), dict(self.names)
-        copy.nearby, copy.known, copy.fresh = list(self.nearby), self.known, {}
-        return copy
-
-    def take(self, turn: Turn, vector: Vectors | None) -> tuple[int, list[int]]:
-        """Add a turn; return the position it is linked to (its own if it begins a thread), and what else it joins."""
-        position, sender = self.count, turn.sender
-        gap = 0 if self.last is None else max(turn.start_ms - self.last.end_ms, 0)
-        begin = turn.text[:_LOOKED_AT].lower()
-        group = self._is_group(sender)
-        addressee = self._addressee(begin) if group or len(self.names) > 2 else None
-        parent = self._replied(turn)
-        if parent is None:
-            limit = self._silence(begin, vector)
-            parent = self._in_group(turn, gap, limit, addressee) if group else self._in_pair(turn, gap, limit)
-        own = self.known if self.fresh is None else self.fresh
-        joined = []
-        for key in turn.message_keys:
-            waiting = self._at(key)
-            if waiting is not None and waiting != position:
-                joined.append(waiting)
-            own[key] = position
-        if turn.reply_to is not None and self._at(turn.reply_to) is None:
-            own[turn.reply_to] = position  # replies to one message that is gone belong together
-        self._remember(turn, vector, gap, addressee)
-        return parent, joined
-
-    def _at(self, key: str) -> int | None:
-        if self.fresh is not None and key in self.fresh:
-            return self.fresh[key]
-        return self.known.get(key)
-
-    def _replied(self, turn: Turn) -> int | None:
-        return None if turn.reply_to is None else self._at(turn.reply_to)
-
-    def _is_group(self, sender: str) -> bool:
-        """Whether more than two people spoke lately."""
-        if len(self.spoke) < 2:
-            return False
-        others = (at for who, at in reversed(self.spoke.items()) if who != sender)
-        second = next(islice(others, 1, 2), None)
-        return second is not None and self.count - second <= self.rules.recent
-
-    def _silence(self, begin: str, vector: Vectors | None) -> float:
-        """How long a silence before this turn ends the thread, in milliseconds."""
-        rules = self.rules
-        limit = min(max(rules.per_pace * math.exp(self.pace), rules.shortest_ms), rules.longest_ms)
-        if _GREETING.match(begin):
-            limit *= rules.greeting
-        elif _SHIFT.match(begin):
-            limit *= rules.shift
-        if (
-            self.last is not None
-            and _FAREWELL.search(self.last.text[-_LOOKED_AT:].lower())
-            and not _FAREWELL.search(begin)
-        ):
-            limit *= rules.farewell
-        if vector is not None and self.nearby:
-            near = sum(self.nearby)
-            cosine = float(vector @ near) / (float(np.linalg.norm(near)) * float(np.linalg.norm(vector)) or 1.0)
-            limit *= math.exp(rules.closeness * min(cosine - rules.usual_closeness, 0.25))
-        return limit
-
-    def _in_pair(self, turn: Turn, gap: int, limit: float) -> int:
-        last = self.last
-        if last is None:
-            return self.count
-        if turn.start_ms == last.start_ms:  # what begins at one instant has no order in which a topic could change
-            return self.count - 1
-        return self.count if max(gap, _SECOND) > limit else self.count - 1
-
-    def _in_group(self, turn: Turn, gap: int, limit: float, addressee: str | None) -> int:
-        oldest = self.count - self.rules.recent
-        if addressee is not None and (at := self.spoke.get(addressee, -1)) >= oldest and at >= 0:
-            return at
-        mine = self.spoke.get(turn.sender, -1)
-        if (at := self.addressed.get(turn.sender, -1)) > mine and at >= oldest:
-            return at
-        if max(gap, _SECOND) > limit:
-            return self.count
-        return mine if mine >= oldest and mine >= 0 else self.count - 1
-
-    def _addressee(self, begin: str) -> str | None:
-        """The person whose name begins the text, or stands in it after an @."""
-        match = _ADDRESS.match(begin) or _MENTION.search(begin)
-        return None if match is None else self.names.get(match[1])
-
-    def _remember(self, turn: Turn, vector: Vectors | None, gap: int, addressee: str | None) -> None:
-        if self.last is not None and 0 < gap <= self.rules.longest_ms:
-            self.paced = min(self.paced + 1, _PACE_MEMORY)
-            self.pace += (math.log(max(gap, _SECOND)) - self.pace) / self.paced
-        self.spoke.pop(turn.sender, None)  # put last: the order is who spoke lately
-        self.spoke[turn.sender] = self.count
-        self.names.setdefault(turn.sender.lower(), turn.sender)
-        if addressee is not None:
-            self.addressed[addressee] = self.count
-        if vector is not None:
-            self.nearby = [*self.nearby[1 - _SEMANTIC_TURNS :], vector]
-        self.last = turn
-        self.count += 1
-
-
-def links_in(turns: Sequence[Turn], *, vectors: Vectors | None = None, rules: Rules = RULES) -> list[tuple[int, int]]:
+def links_in(
+    turns: Sequence[Turn],
+    *,
+    vectors: Vectors | None = None,
+    scorer: LinkScorer | None = None,
+    is_group: bool | None = None,
+    rules: Rules = RULES,
+) -> list[tuple[int, int]]:
     """The links (turn, earlier turn) between positions of ``turns``; (turn, turn) where one begins a thread.
 
     Turns that begin at the same millisecond one after the other are taken in the order of their keys, so that it does
@@ -213,26 +46,55 @@ def links_in(turns: Sequence[Turn], *, vectors: Vectors | None = None, rules: Ru
 
     Args:
         vectors: (turns, dim) float32, one of each turn's text, unit length.
+        scorer, is_group: as in ``threads_in``.
     """
-    return _linked(_State(rules), turns, vectors, [])
+    return _linked(State(rules, is_group), turns, vectors, [], [], scorer)
 
 
-def _linked(state: _State, turns: Sequence[Turn], vectors: Vectors | None, placed: list[int]) -> list[tuple[int, int]]:
-    """Take ``turns`` after those before; ``placed`` grows by the positions in the order in which they were taken."""
+def _linked(
+    state: State,
+    turns: Sequence[Turn],
+    vectors: Vectors | None,
+    placed: list[int],
+    near: _Near,
+    scorer: LinkScorer | None,
+) -> list[tuple[int, int]]:
+    """Take ``turns`` after those before; ``placed`` grows by the positions in the order in which they were taken.
+
+    Args:
+        near: the last turns before, which the scorer looks at too; it goes on to the last of all.
+    """
     first = len(placed)
-    placed += [first + at for at in _order(turns)]
+    order = _order(turns)
+    placed += [first + at for at in order]
+    taken = [state.take(turns[at], None if vectors is None else vectors[at]) for at in order]
+    parents = [one.parent for one in taken]
+    if scorer is not None:
+        begin = first - len(near)
+        near += [(turns[at], None if vectors is None else vectors[at]) for at in order]
+        if any(one.is_open for one in taken):
+            stacked = None if vectors is None else np.stack([vector for _, vector in near if vector is not None])
+            chosen = scorer.links([turn for turn, _ in near], first - begin, stacked)
+            parents = [
+                begin + int(link) if one.is_open else parent
+                for one, parent, link in zip(taken, parents, chosen, strict=True)
+            ]
+        del near[:-REACH]
     links = []
-    for place in range(first, len(placed)):
-        position = placed[place]
-        vector = None if vectors is None else vectors[position - first]
-        parent, joined = state.take(turns[position - first], vector)
-        links.append((position, placed[parent]))
-        links += [(position, placed[other]) for other in joined]
+    for place, (parent, one) in enumerate(zip(parents, taken, strict=True), first):
+        links.append((placed[place], placed[parent]))
+        links += [(placed[place], placed[other]) for other in one.joined]
     return links
 
 
 def threads_in(
-    conversation: str, turns: Sequence[Turn], *, vectors: Vectors | None = None, rules: Rules = RULES
+    conversation: str,
+    turns: Sequence[Turn],
+    *,
+    vectors: Vectors | None = None,
+    scorer: LinkScorer | None = None,
+    is_group: bool | None = None,
+    rules: Rules = RULES,
 ) -> tuple[Thread, ...]:
     """The threads of a conversation in the order of their first turns; every turn is in exactly one.
 
@@ -240,13 +102,24 @@ def threads_in(
         conversation: its key.
         turns: in the order in which they were said, which is that of each thread too.
         vectors: (turns, dim) float32, one of each turn's text, unit length, where closeness in meaning shall count.
+        scorer: what chooses in groups, such as ``links.shipped_scorer()``; the rules where it is None.
+        is_group: whether more than two take part, as the source says; None: what the senders tell.
     """
-    return _gathered(conversation, turns, thread_numbers(turns, vectors=vectors, rules=rules))
+    return _gathered(
+        conversation, turns, thread_numbers(turns, vectors=vectors, scorer=scorer, is_group=is_group, rules=rules)
+    )
 
 
-def thread_numbers(turns: Sequence[Turn], *, vectors: Vectors | None = None, rules: Rules = RULES) -> list[int]:
+def thread_numbers(
+    turns: Sequence[Turn],
+    *,
+    vectors: Vectors | None = None,
+    scorer: LinkScorer | None = None,
+    is_group: bool | None = None,
+    rules: Rules = RULES,
+) -> list[int]:
     """The number of each turn's thread, numbered from 0 in the order of their first turns."""
-    return components(len(turns), links_in(turns, vectors=vectors, rules=rules))
+    return components(len(turns), links_in(turns, vectors=vectors, scorer=scorer, is_group=is_group, rules=rules))
 
 
 def components(count: int, links: Iterable[tuple[int, int]]) -> list[int]:
@@ -275,18 +148,29 @@ class OpenThreads:
     last millisecond, whose order is that of their keys.
     """
 
-    def __init__(self, conversation: str, *, embed: Embed | None = None, rules: Rules = RULES) -> None:
+    def __init__(
+        self,
+        conversation: str,
+        *,
+        embed: Embed | None = None,
+        scorer: LinkScorer | None = None,
+        is_group: bool | None = None,
+        rules: Rules = RULES,
+    ) -> None:
         """Begin with no message.
 
         Args:
             embed: gives the vectors (n, dim) of texts, where closeness in meaning shall count.
+            scorer, is_group: as in ``threads_in``.
         """
         self._conversation = conversation
         self._embed = embed
-        self._settled = _State(rules)
+        self._scorer = scorer
+        self._settled = State(rules, is_group)
         self._turns: list[Turn] = []
         self._links: list[tuple[int, int]] = []
         self._placed: list[int] = []
+        self._near: _Near = []
         self._tail: list[Message] = []
         self._look = _TAIL
 
@@ -312,8 +196,10 @@ class OpenThreads:
     def _numbered(self) -> tuple[list[Turn], list[int]]:
         late = list(turns_of(in_order(self._tail)))
         turns = self._turns + late
-        links = self._links + _linked(self._settled.copied(), late, self._vectors(late), list(self._placed))
-        return turns, components(len(turns), links)
+        links = _linked(
+            self._settled.copied(), late, self._vectors(late), list(self._placed), list(self._near), self._scorer
+        )
+        return turns, components(len(turns), self._links + links)
 
     def _settle(self) -> None:
         """Let go of the turns of which nothing can change any more, whatever comes."""
@@ -328,7 +214,8 @@ class OpenThreads:
         while done and turns[done - 1].start_ms == open_since:
             done -= 1
         del turns[done:]
-        self._links += _linked(self._settled, turns, self._vectors(turns), self._placed)
+        vectors = self._vectors(turns)
+        self._links += _linked(self._settled, turns, vectors, self._placed, self._near, self._scorer)
         self._turns += turns
         self._tail = ready[sum(len(turn.message_keys) for turn in turns) :] + self._tail[fixed:]
 

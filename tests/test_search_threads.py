@@ -112,6 +112,7 @@ def built(home: Path, file: Path, encoder: Encoder, talked: list[Line]) -> Path:
 
 
 SPOKEN = st.lists(st.tuples(st.sampled_from("xy"), st.integers(0, 90)), min_size=1, max_size=50)
+VERSIONS = st.lists(SPOKEN, min_size=2, max_size=4)
 
 
 class TestSearch:
@@ -214,13 +215,7 @@ class TestBuild:
         assert any(who == "Anna" and texts(lines("Anna", 0, 6, 50)) == list(said) for who, said, _ in with_delta[0])
 
     @settings(max_examples=20, deadline=None)
-    @given(
-        st.lists(
-            st.lists(st.tuples(st.sampled_from("xy"), st.integers(0, 90)), min_size=1, max_size=50),
-            min_size=2,
-            max_size=4,
-        )
-    )
+    @given(VERSIONS)
     def test_whatever_comes_and_goes_it_answers_as_one_built_anew(
         self, tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, versions: list[list[tuple[str, int]]]
     ) -> None:

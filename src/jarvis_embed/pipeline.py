@@ -238,7 +238,7 @@ def _before(
     space: Space, text: str, context: Sequence[str] | Sequence[Turn], contact: str | None, sent_ms: int | None
 ) -> tuple[str, ...]:
     """The turns before a message, as texts: as they are given, or cut where its thread begins."""
-    turns = [turn for turn in context if isinstance(turn, Turn)]
+    turns, is_group = [turn for turn in context if isinstance(turn, Turn)], None
     if contact is not None:
         if context:
             raise InputError("the context is given, and a contact to take it from too", "Give one of the two")
@@ -246,9 +246,10 @@ def _before(
         if talk is None:
             raise InputError(f"there is no conversation with {contact}", "Give the name or number as the source has it")
         turns = [turn for _, turn in space.library.placed_turns(talk, _LOOKED_BACK)]
+        is_group = talk.is_group
     elif not turns:
         return tuple(said for said in context if isinstance(said, str))
-    return turns_before(turns, text, time.time_ns() // 1_000_000 if sent_ms is None else sent_ms)
+    return turns_before(turns, text, time.time_ns() // 1_000_000 if sent_ms is None else sent_ms, is_group)
 
 
 def rank(

@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ..conversations.links import shipped_scorer
 from ..conversations.segments import segment_text, segments_of
 from ..conversations.threads import threads_in
 from ..library import Library
@@ -163,7 +164,8 @@ def _cut(library: Library, talk: Talk) -> Iterator[tuple[int, tuple[int, ...], s
     """
     placed = library.placed_turns(talk)
     place_of = {turn.message_keys[0]: place for place, turn in placed}
-    for thread in threads_in(talk.key, [turn for _, turn in placed]):
+    turns = [turn for _, turn in placed]
+    for thread in threads_in(talk.key, turns, scorer=shipped_scorer(), is_group=talk.is_group):
         if len(thread.turns) < 2:
             continue
         begin = place_of[thread.turns[0].message_keys[0]]

@@ -20,6 +20,7 @@ from jarvis_embed.config import load_settings, save_settings
 from jarvis_embed.conversations.running import turns_before
 from jarvis_embed.conversations.turns import turns_of
 from jarvis_embed.errors import InputError, SpaceDamaged, SpaceStale
+from jarvis_embed.evaluation.thread_map import map_threads
 from jarvis_embed.forgetting import Wish
 from jarvis_embed.messages import Message, Turn
 from jarvis_embed.models.encoder import Encoder
@@ -391,6 +392,27 @@ class TestRunningThread:
                 assert talk is not None
                 assert talk.key == expected
             assert library.latest_with("Nobody") is None
+
+
+class TestMap:
+    def test_the_lines_are_threads_whose_segments_lie_where_their_vectors_are(
+        self, home: Path, file: Path, encoder: Encoder
+    ) -> None:
+        ingest(home, file, days("Anna", 8, turns=18))
+        je.build(encoder, home)
+        with je.Space.open(home=home, encoder=encoder) as space:
+            found = map_threads(space, seed=1)
+            assert found is not None
+            assert [len(thread) for thread in found.threads] == [4] * 6
+            assert len(found.around) == 2 * 4
+            assert map_threads(space, seed=1) == found
+            spots = np.array([spot for thread in found.threads for spot in thread] + list(found.around))
+            assert spots.mean(0) == pytest.approx([0, 0], abs=1e-3)
+            assert 0 < found.explained < 1
+
+    def test_short_threads_make_no_map(self, built: Path, encoder: Encoder) -> None:
+        with je.Space.open(home=built, encoder=encoder) as space:
+            assert map_threads(space, seed=1) is None
 
 
 class TestCommands:

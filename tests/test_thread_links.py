@@ -137,7 +137,7 @@ def test_pairs_beyond_the_beginning_are_no_pairs() -> None:
     turns = list(turns_of(room(5)))
     _, of_pairs, there = features(turns, 0, None)
     assert there.sum(1).tolist() == list(range(len(turns)))
-    assert not of_pairs[~there].any()
+    assert not of_pairs[:, ~there].any()
     assert there.shape[1] == WINDOW
 
 

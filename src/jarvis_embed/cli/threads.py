@@ -138,7 +138,7 @@ def measure(
     model: Annotated[
         str | None, typer.Option(help="Model whose vectors are used.", show_default="the one in use")
     ] = None,
-    vectors: Annotated[bool, typer.Option(help="Also with closeness in meaning, which embeds 20,000 texts.")] = True,
+    vectors: Annotated[bool, typer.Option(help="Also with closeness in meaning, which embeds 18,000 texts.")] = True,
     precision: PrecisionOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -170,8 +170,9 @@ def _print(trial: Trial) -> None:
         for row in here:
             table.add_row(*_stream_row(row))
         out.print(table)
-    speeds = " · ".join(f"{name} {speed:,.0f}" for name, speed in trial.speed.items())
-    out.print(f"\nturns a second without the encoder, one core: {speeds}", style="dim", soft_wrap=True)
+    if trial.speed:
+        speeds = " · ".join(f"{name} {speed:,.0f}" for name, speed in trial.speed.items())
+        out.print(f"\nmessages a second without the encoder, one core: {speeds}", style="dim", soft_wrap=True)
     for missing in trial.missing:
         err.print(f"not measured: {missing} is not there", style="yellow")
 

@@ -39,20 +39,28 @@ TURN_FEATURES: Final = 16
 PAIR_FEATURES: Final = 29
 PARTS: Final = ("turn", "pair", "none", "bias", "out")
 FILE: Final = "links.safetensors"
-_BLOCK: Final = 2048
+_SEEN_AT_ONCE: Final = 4096
+_SCORED_AT_ONCE: Final = 256
 _STEP: Final = 16
 _WEIGHT_STEP: Final = 256
 _MOST: Final = 4.0
 _MOST_WEIGHT: Final = 7.0
+_UNEVEN: Final = (0, 3, 26, 27)
+_WORDS: Final = 26
+_COSINE: Final = 27
+_COMMON: Final = 5
+_SHORT: Final = 3
+_LOOKED_AT: Final = 400
 _NOBODY: Final = -1
 _NEVER: Final = -(10**9)
+_LATER: Final = 10**9
 
 _WORD: Final = re.compile(r"[^\W_][\w'.-]*[^\W_]|[^\W_]")
 _OPENING: Final = re.compile(r"\s*@?([^\s,:;]{2,32})[,:;]")
 _GREETING: Final = re.compile(
     r"\s*(?:hi+|hey+|hello+|good (?:morning|evening|afternoon)|any(?:one|body)|does any)\b", re.I
 )
-_THANKS: Final = re.compile(r"\b(?:thanks|thank you|thx|ty|cheers)\b", re.I)
+_THANKS: Final = re.compile(r"\b(?:thanks|thank you|thx|ty|cheers)\b")
 _ASSENT: Final = re.compile(
     r"\s*(?:yes|yeah|yep|no|nope|ok|okay|sure|right|true|lol|haha|oh|ah|hmm?|well|but|and|so)\b", re.I
 )
@@ -78,14 +86,18 @@ class LinkScorer:
         """The score of each link, (n, ``WINDOW`` + 1), the last of them that of beginning a thread.
 
         Args:
-            turns: (n, ``TURN_FEATURES``). pairs: (n, ``WINDOW``, ``PAIR_FEATURES``). Both as ``features`` gives them.
+            turns: (n, ``TURN_FEATURES``). pairs: (``PAIR_FEATURES``, n, ``WINDOW``). Both as ``features`` gives them.
         """
-        of_turn = turns @ self.turn + self.bias
-        hidden = np.empty((len(turns), WINDOW + 1, len(self.bias)), np.float32)
-        np.matmul(pairs, self.pair, out=hidden[:, :-1])
-        hidden[:, -1] = self.none
-        hidden += of_turn[:, None]
-        return np.asarray(rounded(np.maximum(hidden, 0)) @ self.out, np.float32)
+        count, width = len(turns), len(self.bias)
+        of_turn = (turns @ self.turn + self.bias).T * _STEP  # in sixteenths, so that rounding is to whole numbers
+        hidden = (self.pair.T * _STEP) @ pairs.reshape(PAIR_FEATURES, -1)
+        hidden = hidden.reshape(width, count, WINDOW)
+        hidden += of_turn[:, :, None]
+        out = self.out / _STEP
+        scores = np.empty((count, WINDOW + 1), np.float32)
+        scores[:, :-1] = (out @ _whole(hidden).reshape(width, -1)).reshape(count, WINDOW)
+        scores[:, -1] = out @ _whole(of_turn + self.none[:, None] * _STEP)
+        return scores
 
     def links(self, turns: Sequence[Turn], first: int, vectors: Floats | None = None) -> Ints:
         """The position in ``turns`` that each turn from ``first`` on is linked to; its own if it begins a thread.
@@ -94,15 +106,18 @@ class LinkScorer:
             vectors: (turns, dim) of unit length.
         """
         found = []
-        for start in range(first, len(turns), _BLOCK):
-            stop = min(start + _BLOCK, len(turns))
+        for start in range(first, len(turns), _SEEN_AT_ONCE):
             begin = max(start - REACH, 0)
+            stop = min(start + _SEEN_AT_ONCE, len(turns))
+            seen = _Seen(turns[begin:stop])
             near = None if vectors is None else vectors[begin:stop]
-            of_turns, of_pairs, there = features(turns[begin:stop], start - begin, near)
-            scores = self.scores(of_turns, of_pairs)
-            scores[:, :-1][~there] = -np.inf
-            best = scores.argmax(1)
-            found.append(np.arange(start, stop) - np.where(best == WINDOW, 0, best + 1))
+            for block in range(start, stop, _SCORED_AT_ONCE):
+                at = np.arange(block, min(block + _SCORED_AT_ONCE, stop))
+                of_turns, of_pairs, there = _features(seen, at - begin, near)
+                scores = self.scores(of_turns, of_pairs)
+                scores[:, :-1][~there] = -np.inf
+                best = scores.argmax(1)
+                found.append(at - np.where(best == WINDOW, 0, best + 1))
         return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
@@ -117,6 +132,12 @@ def shipped_scorer() -> LinkScorer:
     ):
         parts = {name: file.get_tensor(name).astype(np.float32) / _WEIGHT_STEP for name in PARTS}
     return LinkScorer(**parts)
+
+
+def _whole(hidden: Floats) -> Floats:
+    """The hidden layer in sixteenths, from 0 to 4."""
+    np.rint(hidden, out=hidden)
+    return np.clip(hidden, 0, _MOST * _STEP, out=hidden)
 
 
 def rounded(values: Floats) -> Floats:
@@ -137,14 +158,16 @@ def features(turns: Sequence[Turn], first: int, vectors: Floats | None) -> tuple
     """What is seen of the turns from ``first`` on, and of each with the ``WINDOW`` before it, nearest first.
 
     Returns:
-        (n, ``TURN_FEATURES``), (n, ``WINDOW``, ``PAIR_FEATURES``), and which of the (n, ``WINDOW``) there are.
+        (n, ``TURN_FEATURES``), (``PAIR_FEATURES``, n, ``WINDOW``), and which of the (n, ``WINDOW``) there are.
     """
-    seen = _Seen(turns)
-    at = np.arange(first, len(turns))
+    return _features(_Seen(turns), np.arange(first, len(turns)), vectors)
+
+
+def _features(seen: _Seen, at: Ints, vectors: Floats | None) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
     earlier = at[:, None] - 1 - np.arange(WINDOW)
     there = earlier >= 0
     back = np.maximum(earlier, 0)
-    return _of_turns(seen, at, back, there), _of_pairs(seen, at, back, there, vectors, first), there
+    return _of_turns(seen, at, back, there), _of_pairs(seen, at, back, there, vectors), there
 
 
 class _Seen:
@@ -152,56 +175,69 @@ class _Seen:
 
     def __init__(self, turns: Sequence[Turn]) -> None:
         count = len(turns)
-        self.sender, self.named = np.full(count, _NOBODY), np.full(count, _NOBODY)
-        self.own, self.next_own, self.next_named = np.full(count, _NEVER), np.full(count, 10**9), np.full(count, 10**9)
-        self.told, self.named_by, self.named_at = (np.full(count, value) for value in (_NOBODY, _NOBODY, _NEVER))
-        self.minutes = np.array([turn.start_ms for turn in turns], np.float64) / 60_000
-        self.marks = np.zeros((count, 6), np.float32)
-        self.shared: list[tuple[int, int, float]] = []
+        self._found: tuple[list[int], list[int], list[float]] = ([], [], [])
+        sender, named, told, named_by = ([_NOBODY] * count for _ in range(4))
+        own, named_at = [_NEVER] * count, [_NEVER] * count
+        next_own, next_named = [_LATER] * count, [_LATER] * count
+        marks: list[tuple[float, ...]] = []
         ids: dict[str, int] = {}
+        known_as: list[tuple[str, str]] = []
         names: dict[str, tuple[int, int]] = {}
         spoke: dict[int, int] = {}
-        told: dict[int, tuple[int, int]] = {}
+        last_told: dict[int, tuple[int, int]] = {}
         called: dict[int, tuple[int, int]] = {}
         words: dict[str, list[int]] = {}
+        nothing = (_NEVER, _NOBODY)
         for at, turn in enumerate(turns):
-            me = self.sender[at] = ids.setdefault(turn.sender, len(ids))
+            me = sender[at] = ids.setdefault(turn.sender, len(ids))
+            if me == len(known_as):
+                known_as.append(_names_of(turn.sender))
             oldest = at - WINDOW
-            text = turn.text[:400]
-            lower = text.lower()
-            found = _WORD.findall(lower)
-            named, unknown = self._named(lower, found, names, oldest, me)
-            self.named[at] = named
-            self.marks[at] = (
-                "?" in text, bool(_GREETING.match(text)), bool(_THANKS.search(text)), bool(_ASSENT.match(text)),
-                unknown, min(len(found), 60) / 15,
-            )  # fmt: skip
+            text = turn.text[:_LOOKED_AT].lower()
+            found = _WORD.findall(text)
+            to, unknown = self._named(text, found, names, oldest, me)
+            marks.append(_marks(text, unknown, len(found)))
             if (last := spoke.get(me, _NEVER)) >= oldest:
-                self.own[at] = last
-                self.next_own[last] = at
-            if (earlier := told.get(me, (_NEVER, _NOBODY)))[0] >= oldest:
-                self.told[at] = earlier[1]
-            if (caller := called.get(me, (_NEVER, _NOBODY)))[0] >= oldest:
-                self.named_at[at], self.named_by[at] = caller
+                own[at] = last
+                next_own[last] = at
+            if (earlier := last_told.get(me, nothing))[0] >= oldest:
+                told[at] = earlier[1]
+            if (caller := called.get(me, nothing))[0] >= oldest:
+                named_at[at], named_by[at] = caller
             self._share(at, found, words)
             spoke[me] = at
-            names[turn.sender.lower()] = names[turn.sender.lower().split()[0] if turn.sender.strip() else ""] = (me, at)
-            if named != _NOBODY:
-                told[me] = (at, named)
-                called[named] = (at, me)
-                if spoke.get(named, _NEVER) >= oldest:
-                    self.next_named[spoke[named]] = min(self.next_named[spoke[named]], at)
+            names[known_as[me][0]] = names[known_as[me][1]] = (me, at)
+            if to != _NOBODY:
+                named[at] = to
+                last_told[me] = (at, to)
+                called[to] = (at, me)
+                there = spoke[to]
+                next_named[there] = min(next_named[there], at)
+        self.sender, self.named, self.told, self.named_by = (np.array(one) for one in (sender, named, told, named_by))
+        self.own, self.named_at = np.array(own), np.array(named_at)
+        self.next_own, self.next_named = np.array(next_own), np.array(next_named)
+        self.minutes = np.array([turn.start_ms for turn in turns], np.float64) / 60_000
+        self.marks = np.array(marks, np.float32).reshape(count, 6)
+        later, before, weight = self._found
+        self.shared = (np.array(later, np.int64), np.array(before, np.int64), np.array(weight, np.float32))
 
     def _share(self, at: int, found: Sequence[str], words: dict[str, list[int]]) -> None:
         """Note which turns have a word in common with this one; the rarer it is there, the more it counts."""
-        for word in set(found):
-            if len(word) > 3:
-                places = words.setdefault(word, [])
-                while places and places[0] < at - WINDOW:
-                    places.pop(0)
-                if len(places) < 6:
-                    self.shared += [(at, at - 1 - place, 1 / len(places)) for place in places]
-                places.append(at)
+        later, before, weight = self._found
+        for word in dict.fromkeys(found):  # in their order, for sums of floats depend on it
+            if len(word) <= _SHORT:
+                continue
+            places = words.get(word)
+            if places is None or places[-1] < at - WINDOW:
+                words[word] = [at]
+                continue
+            while places[0] < at - WINDOW:
+                places.pop(0)
+            if len(places) <= _COMMON:
+                later += [at] * len(places)
+                before += [at - 1 - place for place in places]
+                weight += [1 / len(places)] * len(places)
+            places.append(at)
 
     @staticmethod
     def _named(
@@ -212,9 +248,26 @@ class _Seen:
         if opening is not None and (person := names.get(opening[1])) and person[1] >= oldest and person[0] != me:
             return person[0], False
         for word in found:
-            if len(word) > 3 and (person := names.get(word)) and person[1] >= oldest and person[0] != me:
+            if len(word) > _SHORT and (person := names.get(word)) and person[1] >= oldest and person[0] != me:
                 return person[0], False
         return _NOBODY, opening is not None
+
+
+def _names_of(sender: str) -> tuple[str, str]:
+    """What a person may be called: the whole name, and the first."""
+    whole = sender.lower()
+    return whole, whole.split()[0] if whole.strip() else whole
+
+
+def _marks(text: str, unknown: bool, words: int) -> tuple[float, ...]:
+    return (
+        "?" in text,
+        _GREETING.match(text) is not None,
+        _THANKS.search(text) is not None,
+        _ASSENT.match(text) is not None,
+        unknown,
+        min(words, 60) / 15,
+    )
 
 
 def _of_turns(seen: _Seen, at: Ints, back: Ints, there: npt.NDArray[np.bool_]) -> Floats:
@@ -238,10 +291,7 @@ def _of_turns(seen: _Seen, at: Ints, back: Ints, there: npt.NDArray[np.bool_]) -
     return rounded(np.stack([np.asarray(column, np.float32) for column in columns], 1))
 
 
-def _of_pairs(
-    seen: _Seen, at: Ints, back: Ints, there: npt.NDArray[np.bool_], vectors: Floats | None, first: int
-) -> Floats:
-    values = np.zeros((len(at), WINDOW, PAIR_FEATURES), np.float32)
+def _of_pairs(seen: _Seen, at: Ints, back: Ints, there: npt.NDArray[np.bool_], vectors: Floats | None) -> Floats:
     one = at[:, None]
     me, you = seen.sender[at][:, None], seen.sender[back]
     named, named_you = seen.named[at][:, None], seen.named[back]
@@ -279,14 +329,18 @@ def _of_pairs(
         seen.marks[:, 0][back],
         seen.marks[:, 1][back],
     ]
+    values = np.zeros((PAIR_FEATURES, *there.shape), np.float32)
     for number, column in enumerate(columns):
-        values[:, :, number] = column
-    for position, place, weight in seen.shared:
-        if position >= first and place < WINDOW:
-            values[position - first, place, 26] += weight
+        values[number] = column
+    if len(at):
+        position, place, weight = seen.shared
+        some = slice(*np.searchsorted(position, (at[0], at[-1] + 1)))
+        near = place[some] < WINDOW
+        np.add.at(values[_WORDS], (position[some][near] - at[0], place[some][near]), weight[some][near])
     if vectors is not None:
-        near = np.einsum("nd,nwd->nw", vectors[at], vectors[back])
-        values[:, :, 27] = near * 4
-        values[:, :, 28] = 1
-    values[~there] = 0
-    return rounded(values)
+        values[_COSINE] = np.einsum("nd,nwd->nw", vectors[at], vectors[back]) * 4
+        values[_COSINE + 1] = 1
+    values *= there
+    for number in _UNEVEN:
+        rounded(values[number])
+    return values

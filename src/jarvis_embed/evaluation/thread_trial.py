@@ -12,8 +12,9 @@ import numpy as np
 
 from ..conversations.links import REACH, LinkScorer, shipped_scorer
 from ..conversations.threads import Embed, components, links_in, thread_numbers
+from ..conversations.turns import turns_of
 from ..errors import SourceError
-from ..messages import Turn
+from ..messages import Conversation, Turn
 from ..sources import open_source
 from .bootstrap import Interval, interval
 from .data import ChatLog, read_dialogues, read_logs
@@ -32,7 +33,6 @@ from .threading import (
 
 Progress = Callable[[str, int, int], None]
 SEED: Final = 1
-_SPEED_TURNS: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class StreamResult:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What was measured. ``speed``: turns a second of each system's part without the encoder, on one core."""
+    """What was measured. ``speed``: messages a second without the encoder, on one core."""
 
     model: str | None
     logs: tuple[LogResult, ...]
@@ -128,8 +128,10 @@ def run_trial(data: Path, *, model: str | None, embed: Embed | None, progress: P
     if logs is None:
         missing.append("irc_threads_dev")
     corpora: dict[str, list[Said]] = {}
+    chitchat: list[Conversation] = []
     try:
-        corpora["chitchat"] = said_in(list(open_source("chitchat", split="validation").conversations()))
+        chitchat = list(open_source("chitchat", split="validation").conversations())
+        corpora["chitchat"] = said_in(chitchat)
     except SourceError:
         missing.append("chitchat")
     dialogues = read_dialogues(data)
@@ -158,7 +160,7 @@ def run_trial(data: Path, *, model: str | None, embed: Embed | None, progress: P
         len(logs or ()),
         messages,
         tuple(on_streams),
-        _speed(corpora, scorer),
+        _speed(chitchat, scorer),
         tuple(missing),
     )
 
@@ -243,18 +245,17 @@ def _on_streams(
     )
 
 
-def _speed(corpora: dict[str, list[Said]], scorer: LinkScorer) -> dict[str, float]:
-    """Turns a second, in processor time, on one long conversation of two, and of a group."""
+def _speed(conversations: Sequence[Conversation], scorer: LinkScorer) -> dict[str, float]:
+    """Messages a second, in processor time, of real turns put into one long conversation."""
+    turns = [turn for conversation in conversations for turn in turns_of(conversation.messages)]
+    messages = sum(len(turn.message_keys) for turn in turns)
     speeds = {}
-    for name, kind in (("rules, two people", "no pauses"), ("rules, group", "shared people"), ("scorer, group", "")):
-        turns = [
-            turn
-            for said in corpora.values()
-            for stream in streams(said, "no pauses" if kind == "no pauses" else "shared people", seed=SEED)
-            for turn in stream.turns
-        ]
-        if turns:
-            start = time.process_time()
-            thread_numbers(turns[:_SPEED_TURNS], scorer=scorer if name.startswith("scorer") else None)
-            speeds[name] = len(turns[:_SPEED_TURNS]) / (time.process_time() - start)
-    return speeds
+    for name, is_group, by in (
+        ("two people", False, None),
+        ("group, rules", True, None),
+        ("group, scorer", True, scorer),
+    ):
+        start = time.process_time()
+        thread_numbers(turns, scorer=by, is_group=is_group)
+        speeds[name] = messages / max(time.process_time() - start, 1e-9)
+    return speeds if turns else {}

@@ -91,7 +91,8 @@ def _examples(turns: Sequence[Turn], first: int, parents: dict[int, set[int]], e
                 wanted[row, at - parent - 1] = True  # -1, the last column, where it answers none
     allowed = np.concatenate([there, np.ones((len(there), 1), bool)], 1)
     useful = wanted.any(1)
-    return Examples(of_turns[useful], of_pairs[useful].astype(np.float16), allowed[useful], wanted[useful])
+    seen = of_pairs.transpose(1, 2, 0)[useful].astype(np.float16)
+    return Examples(of_turns[useful], seen, allowed[useful], wanted[useful])
 
 
 def joined(parts: Iterable[Examples]) -> Examples:

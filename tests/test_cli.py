@@ -62,6 +62,7 @@ COMMANDS = [
         *COMMANDS,
         *(f"models {name}" for name in ("list", "pull", "add", "remove", "tune")),
         *(f"labels {name}" for name in ("list", "import", "clear", "agreement")),
+        *(f"threads {name}" for name in ("show", "measure")),
         "train heads",
     ],
 )

@@ -22,7 +22,7 @@ import tiny
 from jarvis_embed.cli import app
 from jarvis_embed.config import load_settings, save_settings
 from jarvis_embed.errors import EvaluationError, SourceError, UnknownModel
-from jarvis_embed.evaluation import classifiers
+from jarvis_embed.evaluation import classifiers, compare
 from jarvis_embed.evaluation import exam as exam_module
 from jarvis_embed.evaluation.classifiers import load_gold
 from jarvis_embed.evaluation.compare import run_comparison
@@ -42,6 +42,7 @@ from jarvis_embed.evaluation.histories import own_history
 from jarvis_embed.evaluation.trigger_map import map_triggers
 from jarvis_embed.forgetting import Wish
 from jarvis_embed.models.encoder import Encoder
+from jarvis_embed.models.lineage import Lineage, write_lineage
 from jarvis_embed.models.registry import REGISTRY
 from jarvis_embed.models.store import add_model
 from jarvis_embed.purge import forget
@@ -216,6 +217,15 @@ def test_the_map_names_the_trigger_that_lies_there(two_models: Path) -> None:
         distances = np.linalg.norm(plane[:, None] - plane[None], axis=-1)
         # A projection never lengthens a distance.
         assert np.all(distances <= np.sqrt(np.maximum(2 - 2 * cosines, 0)) + 1e-3)
+
+
+def test_a_trained_model_brings_its_parent(two_models: Path, tmp_path: Path) -> None:
+    folder = tiny.write_model(tmp_path / "child", seed=7)
+    write_lineage(folder, Lineage("tiny", "0" * 32, "threads", {}, "", "", "2026-01-01"))
+    add_model("child", folder, two_models)
+    assert compare._sorted_out(["child"], two_models) == (["child", "tiny"], [])
+    write_lineage(folder, Lineage("gone", "0" * 32, "threads", {}, "", "", "2026-01-01"))
+    assert compare._sorted_out(["child"], two_models) == (["child"], [])
 
 
 def test_nothing_present_is_an_error_with_the_next_step(home: Path) -> None:

@@ -42,7 +42,8 @@ def finish(process: subprocess.Popen[bytes]) -> str:
 def works(home: Path, encoder: Encoder) -> bool:
     with je.Space.open(home=home, encoder=encoder) as space:
         pair = next(space.library.pairs())
-        return space.search(pair.trigger, k=1)[0].score > 0.999
+        (match,) = space.search_threads(pair.trigger, k=1)
+        return space.search(pair.trigger, k=1)[0].score > 0.999 and len(match.turns) > 1
 
 
 @pytest.fixture

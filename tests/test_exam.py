@@ -23,8 +23,10 @@ from jarvis_embed.cli import app
 from jarvis_embed.errors import EvaluationError, SourceError
 from jarvis_embed.evaluation import bootstrap, competitors, data, metrics
 from jarvis_embed.evaluation import exam as exam_module
-from jarvis_embed.evaluation.exam import run_exam, store_exam, stored_exam
+from jarvis_embed.evaluation.exam import run_exam
+from jarvis_embed.evaluation.exam_record import store_exam, stored_exam
 from jarvis_embed.evaluation.histories import chitchat_history, own_history
+from jarvis_embed.evaluation.material import cut_halves
 from jarvis_embed.messages import Conversation, Message
 from jarvis_embed.models.encoder import Encoder
 from jarvis_embed.models.store import add_model, model_home
@@ -124,7 +126,7 @@ def test_every_metric_has_its_interval_and_its_baselines(examined: Callable[...,
     assert {row.name for row in rows} == {
         *("response_accuracy", "trigger_correlation", "reply_similarity", "reply_similarity_share", "match_agreement"),
         *("thread_similarity_same", "thread_similarity_other", "thread_similarity_auc"),
-        *("quality_correlation", "general_similarity"),
+        *("thread_retrieval", "quality_correlation", "general_similarity"),
     }
     for row in rows:
         assert row.value is not None, row.key
@@ -135,6 +137,7 @@ def test_every_metric_has_its_interval_and_its_baselines(examined: Callable[...,
         if row.name != "match_agreement":
             assert {"random", "tf-idf"} <= row.baselines.keys()
     assert {"value", "floor", "ceiling"} == set(found.metric("reply_similarity_share", "dailydialog_pp").beside)
+    assert set(found.metric("thread_retrieval").beside) == {"among", "among held-out ones alone"}
     assert {"s0", "s1"} == set(found.metric("quality_correlation").beside)
     assert len({row.key for row in found.metrics}) == len(found.metrics)
 
@@ -158,6 +161,18 @@ def test_a_short_history_says_what_it_lacks(encoder: Encoder, home: Path, with_r
     row = found.metric("response_accuracy")
     assert row.value is None
     assert row.needs.startswith("needs 100 held-out pairs")
+
+
+def test_halves_are_held_out_ones_filled_up_with_others_from_training() -> None:
+    held_out = [(f"e{n}", [f"{n}.{turn}" for turn in range(n)]) for n in range(3, 9)]
+    training = [(f"t{n}", [f"t{n}.{turn}" for turn in range(5)]) for n in range(50)]
+    halves = cut_halves(held_out, training, seed=1, number=20)
+    assert sorted(halves.names) == ["e4", "e5", "e6", "e7", "e8"]
+    assert len(set(halves.first)) == len(set(halves.second)) == 20
+    at = halves.names.index("e5")
+    assert (halves.first[at], halves.second[at]) == ("5.0\n5.1", "5.2\n5.3\n5.4")
+    assert all(half.startswith("t") for half in halves.first[5:])
+    assert cut_halves(held_out[:1], training, seed=1).names == ()
 
 
 def test_with_nothing_at_all_the_error_says_what_to_give(encoder: Encoder, home: Path, with_reference: None) -> None:

@@ -139,6 +139,25 @@ class TestThreadSimilarity:
             metrics.thread_similarity(tiny.unit_rows(4, 8, 4, seed=0), ["a"] * 4, seed=0)
 
 
+class TestThreadRetrieval:
+    def test_is_the_share_of_halves_that_find_each_other_both_ways(self) -> None:
+        first = np.eye(3, dtype=np.float32)
+        second = np.array([[1, 0, 0], [0.8, 0.6, 0], [0, 0, 1]], np.float32)  # the second is nearer to the first half
+        found = metrics.thread_retrieval(first, second, named(3))
+        assert found.value == pytest.approx((1 + 0.5 + 1) / 3)
+
+    def test_what_is_only_there_to_be_found_is_not_asked(self) -> None:
+        first, second = np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32)[[0, 1, 3, 2]]
+        found = metrics.thread_retrieval(first, second, named(2))
+        assert (found.value, found.groups) == (1, 2)
+        second[3] = first[0]
+        assert metrics.thread_retrieval(first, second, named(2)).value == pytest.approx((1.5 / 2 + 1) / 2)
+
+    def test_a_collapsed_space_finds_one_in_as_many_as_there_are(self) -> None:
+        same = np.ones((50, 4), np.float32) / 2
+        assert metrics.thread_retrieval(same, same, named(50)).value == pytest.approx(1 / 50)
+
+
 def test_recall_is_the_share_of_the_nearest_that_were_found_and_ties_are_one() -> None:
     vectors = np.eye(4, dtype=np.float32)[[0, 0, 0, 1]]
     assert metrics.recall(np.array([[1, 2]]), vectors[:1], vectors) == 1

@@ -40,6 +40,8 @@ def full(compared: Json) -> Json:  # noqa: F811
         model["labels"] = dict.fromkeys(("trigger_f1", "response_f1"), figures)
         for place, point in enumerate(model["map"]["points"]):
             point["label"] = labels[place % 5]
+        threads = [[[0.1 * at, 0.2 * thread] for at in range(3)] for thread in range(4)]
+        model["thread_map"] = {"explained": 0.2, "threads": threads, "around": [[0.5, 0.5], [0.6, 0.1]]}
     compared["absent"][0]["shape_speed"] = compared["models"][0]["speed"]
     return compared
 
@@ -53,15 +55,36 @@ def test_everything_is_on_the_page(full: Json) -> None:
         "F1 of each class",
         "What is taken for what",
         "Same thread, other thread",
+        "A map of threads",
         "A map of triggers",
         "All figures",
         "How each number was made",
     ):
         assert f"<h2>{title}</h2>" in page
-    assert page.count("<svg") == 1 + 2 + 2 + 2 + 4 + 4 + 2
+    assert page.count("<svg") == 1 + 2 + 2 + 2 + 4 + 4 + 2 + 2
     assert "jarvis-embed models pull gte-tiny" in page
     assert "100–150 ms" in page
     assert f"{bootstrap.DRAWS:,} draws" in page
+
+
+def test_a_trained_model_stands_below_its_parent(full: Json) -> None:
+    parent, trained = full["models"]
+    assert "before" not in "".join(section_titles(render(full), "Same thread, other thread"))
+    trained["parent"] = parent["name"]
+    titles = section_titles(render(full), "Same thread, other thread")
+    assert len(titles) == 4
+    assert [("before: mean" in title, title.split(",")[0]) for title in titles] == [
+        *[(False, parent["name"])] * 2,
+        *[(True, trained["name"])] * 2,
+    ]
+    assert full["models"][1]["threads"]
+    assert "before, the parent" in render(full)
+
+
+def section_titles(page: str, heading: str) -> list[str]:
+    """The captions of the pictures below a heading."""
+    section = page.split(f"<h2>{heading}</h2>")[1].split("<h2>")[0]
+    return re.findall(r"<figcaption>(.*?)</figcaption>", section, re.DOTALL)
 
 
 def test_every_picture_says_in_words_what_it_shows(full: Json) -> None:

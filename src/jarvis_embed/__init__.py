@@ -3,7 +3,8 @@
 from . import sources
 from .classify import classify_responses, classify_triggers
 from .errors import JarvisEmbedError
-from .evaluation.exam import Exam, run_exam
+from .evaluation.exam import run_exam
+from .evaluation.exam_record import Exam
 from .intake import IngestReport
 from .labels.scheme import Label
 from .library import Library
@@ -11,7 +12,7 @@ from .messages import Conversation, Message, Pair, Segment, Tapback, Thread, Tur
 from .models.encoder import Encoder, load_encoder
 from .pipeline import Reply, Suggestion, Timing, suggest
 from .spaces.build import BuildReport, build
-from .spaces.space import Match, Space
+from .spaces.space import Match, Space, ThreadMatch
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ __all__ = [
     "Suggestion",
     "Tapback",
     "Thread",
+    "ThreadMatch",
     "Timing",
     "Turn",
     "__version__",

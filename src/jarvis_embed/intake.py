@@ -71,6 +71,9 @@ class Intake:
         self._tally: Counter[str] = Counter()
         self._gone: set[int] = set()
         self._made: set[int] = set()
+        # What is changed now is so from the next revision on, whether or not it is this change that begins it.
+        (revision,) = db.execute("SELECT value FROM fact WHERE name = 'revision'").fetchone()
+        self._next = int(revision) + 1
 
     def take(self, origin: int, changes: Changes, done: Done) -> None:
         """Make the library hold of the source ``origin`` what ``changes`` tells."""
@@ -83,10 +86,11 @@ class Intake:
         Args:
             lost: texts went by ``delete``.
         """
+        lost = lost or bool(self._tally["lost texts"])  # also one that is in no pair: it is in a segment
         if self._gone == self._made and not lost:
             return
         self._db.execute("UPDATE fact SET value = value + 1 WHERE name = 'revision'")
-        if lost or self._tally["lost texts"]:
+        if lost:
             self._db.execute(_FORGOT)
 
     def report(self, source: Source) -> IngestReport:
@@ -169,7 +173,7 @@ class Intake:
                     "UPDATE conversation SET people = ?, is_group = ?, name = ? WHERE id = ?", (*about(part), row)
                 )
             if changed:  # it would have to be read as a whole to know its digest
-                self._db.execute("UPDATE conversation SET digest = x'' WHERE id = ?", (row,))
+                self._db.execute("UPDATE conversation SET digest = x'', changed = ? WHERE id = ?", (self._next, row))
                 if not self._db.execute("SELECT 1 FROM message WHERE conversation_id = ? LIMIT 1", (row,)).fetchone():
                     self._db.execute("DELETE FROM conversation WHERE id = ?", (row,))
             done(tally["conversations"])
@@ -188,8 +192,8 @@ class Intake:
         key = well_formed(conversation.key)
         row = insert(
             self._db,
-            "conversation (source_id, key, digest, people, is_group, name)",
-            (origin, key, digest, *about(conversation)),
+            "conversation (source_id, key, digest, people, is_group, name, changed)",
+            (origin, key, digest, *about(conversation), self._next),
         )
         indexes = {message.key: i for i, message in enumerate(conversation.messages) if message.row is None}
         messages = {well_formed(message.key): message for message in conversation.messages}

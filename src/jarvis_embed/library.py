@@ -22,7 +22,7 @@ from .errors import DiskFull, HomeLocked, HomeNotWritable, LibraryError
 from .forgetting import SALT_BYTES, Rules, Wish, drop_wish, read_rules, store_conversation, store_wish
 from .home import FILE_MODE, embeddings_folder, home_folder, locked, make_private_folder, reported
 from .intake import IngestReport, Intake, changes_of
-from .messages import CONTEXT_TURNS, EARLIER, Conversation, Pair
+from .messages import CONTEXT_TURNS, EARLIER, Conversation, Pair, Turn
 from .records import (
     MESSAGE,
     digest_of,
@@ -33,6 +33,7 @@ from .records import (
 )
 from .schema import migrate
 from .sources.base import Source
+from .talks import PlacedTurn, Talk, latest_with, placed_turns, talks, turns_at
 from .text import well_formed
 
 Progress = Callable[[int, int], None]
@@ -187,6 +188,22 @@ class Library:
     def pair_ids(self) -> Iterator[int]:
         """Yield the id of every pair, ascending."""
         return (identity for (identity,) in self._db.execute("SELECT id FROM pair ORDER BY id"))
+
+    def talks(self) -> Iterator[Talk]:
+        """Yield every conversation without what was said in it."""
+        return talks(self._db)
+
+    def placed_turns(self, talk: Talk, last: int | None = None) -> list[PlacedTurn]:
+        """The turns of a conversation with their places, in order; only the ``last`` ones if that is said."""
+        return placed_turns(self._db, talk.row, last)
+
+    def turns_at(self, talk: Talk, places: Sequence[int]) -> list[Turn]:
+        """The turns of a conversation that begin at these places; fewer, if some are gone."""
+        return turns_at(self._db, talk.row, places)
+
+    def latest_with(self, contact: str) -> Talk | None:
+        """The conversation with ``contact`` that somebody wrote in last (see ``talks.latest_with``)."""
+        return latest_with(self._db, contact)
 
     def turn_texts(self, conversation: str) -> list[list[str]]:
         """The turn texts, in order, of each conversation of that name: none, one, or one of each source that has it."""

@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .config import Precision, SuggestSettings, load_settings
+from .conversations.running import turns_before
 from .errors import InputError
 from .home import home_folder
 from .labels.scheme import Label
-from .messages import Pair
+from .messages import Pair, Turn
 from .models.engine import Vectors
 from .spaces.space import Neighbour, Space
 from .text import normalise
@@ -33,6 +34,8 @@ FIT: Final = 1.0
 _TEMPERATURE: Final = 0.2
 _PER_TRIGGER: Final = 10
 _MS_PER_DAY: Final = 86_400_000
+_LOOKED_BACK: Final = 200
+"""Turns of a conversation in which the running thread is looked for; they also tell its usual pace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class Suggestion:
         nearest: cosine of the nearest trigger of the history.
         threshold: the cosine below which nothing is suggested.
         notes: what the user should know, such as that the text was cut.
+        context: the turns before the message that were given, or found in its thread, oldest first.
     """
 
     replies: tuple[Reply, ...]
@@ -82,6 +86,7 @@ class Suggestion:
     nearest: float
     threshold: float
     notes: tuple[str, ...] = ()
+    context: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +180,10 @@ STAGES: Final[tuple[tuple[str, Stage], ...]] = (
 
 def suggest(
     text: str,
-    context: Sequence[str] = (),
+    context: Sequence[str] | Sequence[Turn] = (),
     *,
+    contact: str | None = None,
+    sent_ms: int | None = None,
     k: int = 3,
     space: Space | None = None,
     home: str | PathLike[str] | None = None,
@@ -187,13 +194,17 @@ def suggest(
 
     Args:
         text: the message to answer.
-        context: the turns before it, oldest first; used by a model that was trained to read them.
+        context: the turns before it, oldest first; used by a model that was trained to read them. Texts are taken as
+            they are given. Of turns with times, those are taken that are in the thread of the message.
+        contact: take the context from the library: the running thread of the conversation with this contact.
+        sent_ms: when the message was sent, in milliseconds since 1970-01-01 UTC; now if None. By it and the times of
+            the turns before it is known whether a thread goes on.
         k: how many replies at most.
         space: an open space; a process that answers many messages opens it once. Else ``home`` and ``model``
             say which is opened, as in ``Space.open``.
 
     Raises:
-        InputError: the text is empty, or ``k`` is below 1.
+        InputError: the text is empty, ``k`` is below 1, or there is no conversation with the contact.
         SpaceMissing, FingerprintMismatch, WeightsMissing: there is nothing to ask; says what to do.
     """
     if not normalise(text):
@@ -202,18 +213,43 @@ def suggest(
         raise InputError(f"cannot suggest {k} replies", "Ask for 1 or more")
     if space is None:
         with Space.open(model, home=home, precision=precision) as opened:
-            return suggest(text, context, k=k, space=opened, home=home)
+            return suggest(text, context, contact=contact, sent_ms=sent_ms, k=k, space=opened, home=home)
     settings = load_settings(home_folder(home)).suggest
     threshold = space.manifest.min_similarity if settings.min_similarity is None else settings.min_similarity
-    draft = _Draft(text, tuple(context), k, threshold)
     timings = []
+    start = time.perf_counter_ns()
+    before = _before(space, text, context, contact, sent_ms)
+    if contact is not None:
+        timings.append(Timing("thread", (time.perf_counter_ns() - start) / 1e6))
+    draft = _Draft(text, before, k, threshold)
     for name, stage in STAGES:
         start = time.perf_counter_ns()
         draft = stage(space, settings, draft)
         timings.append(Timing(name, (time.perf_counter_ns() - start) / 1e6))
+    notes = list(_notes(space, text))
+    if contact is not None and not space.encoder.reads_context:
+        notes.append(f"{space.encoder.name} was not trained to read what was said before, and did not")
     return Suggestion(
-        draft.replies, draft.trigger_label, tuple(timings), draft.nearest, threshold, tuple(_notes(space, text))
+        draft.replies, draft.trigger_label, tuple(timings), draft.nearest, threshold, tuple(notes), before
     )
+
+
+def _before(
+    space: Space, text: str, context: Sequence[str] | Sequence[Turn], contact: str | None, sent_ms: int | None
+) -> tuple[str, ...]:
+    """The turns before a message, as texts: as they are given, or cut where its thread begins."""
+    turns, is_group = [turn for turn in context if isinstance(turn, Turn)], None
+    if contact is not None:
+        if context:
+            raise InputError("the context is given, and a contact to take it from too", "Give one of the two")
+        talk = space.library.latest_with(contact)
+        if talk is None:
+            raise InputError(f"there is no conversation with {contact}", "Give the name or number as the source has it")
+        turns = [turn for _, turn in space.library.placed_turns(talk, _LOOKED_BACK)]
+        is_group = talk.is_group
+    elif not turns:
+        return tuple(said for said in context if isinstance(said, str))
+    return turns_before(turns, text, time.time_ns() // 1_000_000 if sent_ms is None else sent_ms, is_group)
 
 
 def rank(

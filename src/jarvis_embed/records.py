@@ -122,6 +122,12 @@ def digest_of(conversation: Conversation) -> bytes:
     return digest.digest()
 
 
+def conversation_id(origin: int, key: str) -> int:
+    """63 bits of a hash over source and key, which stay when a conversation is written anew."""
+    digest = hashlib.blake2b(repr((origin, key)).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
 def pair_id(origin: int, conversation: str, trigger: Turn, response: Turn) -> int:
     """63 bits of a hash over the pair's content.
 

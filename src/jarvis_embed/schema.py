@@ -78,7 +78,17 @@ def _judgements(db: sqlite3.Connection) -> None:
         db.execute(f"ALTER TABLE {table} ADD COLUMN flags TEXT")  # JSON
 
 
-MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_first_tables, _structure, _judgements)
+def _last_changes(db: sqlite3.Connection) -> None:
+    """The revision with which the turns of a conversation last changed, so that only its threads are found anew."""
+    db.execute("ALTER TABLE conversation ADD COLUMN changed INTEGER NOT NULL DEFAULT 0")
+
+
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
+    _first_tables,
+    _structure,
+    _judgements,
+    _last_changes,
+)
 """``MIGRATIONS[i]`` turns version ``i`` into version ``i + 1``; version 0 is an empty file."""
 
 VERSION: Final = len(MIGRATIONS)

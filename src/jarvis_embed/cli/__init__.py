@@ -22,6 +22,7 @@ from . import (
     models,
     purge,
     report,
+    threads,
     train,
     watch,
 )
@@ -44,6 +45,7 @@ app.command()(history.rollback)
 app.command()(ask.suggest)
 app.command()(ask.search)
 app.command()(classify.classify)
+app.add_typer(threads.app, name="threads")
 app.add_typer(labels.app, name="labels")
 app.add_typer(train.app, name="train")
 app.command()(exam.exam)

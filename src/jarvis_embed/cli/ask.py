@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Final
@@ -17,8 +18,8 @@ from ..labels.scheme import MEANINGS
 from ..models.encoder import load_encoder
 from ..pipeline import Suggestion, Timing
 from ..pipeline import suggest as suggest_replies
-from ..spaces.space import Space
-from .output import HomeOption, JsonOption, PrecisionOption, err, one_line, out, print_json, waterfall
+from ..spaces.space import Space, ThreadMatch
+from .output import HomeOption, JsonOption, PrecisionOption, count, err, one_line, out, print_json, waterfall
 
 ModelOption = Annotated[str | None, typer.Option("--model", help="Model whose space is asked.", show_default="in use")]
 
@@ -29,6 +30,10 @@ def suggest(
     text: Annotated[str, typer.Argument(help="The message to answer; - reads it from standard input.")],
     context: Annotated[
         list[str] | None, typer.Option("--context", help="A turn before the message; repeat it, oldest first.")
+    ] = None,
+    contact: Annotated[
+        str | None,
+        typer.Option("--contact", help="Take what was said before from the running thread with them."),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many replies at most.")] = 3,
     model: ModelOption = None,
@@ -41,12 +46,22 @@ def suggest(
     text = given_text(text)
     encoder = load_encoder(model, home=root, precision=precision, cache=0)  # so that the repeats below are real
     with Space.open(home=root, encoder=encoder) as space:
-        suggestion = suggest_replies(text, context or (), k=k, space=space, home=root)
+        now = time.time_ns() // 1_000_000
+
+        def asked() -> Suggestion:
+            return suggest_replies(text, context or (), contact=contact, sent_ms=now, k=k, space=space, home=root)
+
+        suggestion = asked()
         if as_json:
             print_json(suggestion)
             return
         # The first call of a process pays for what is read and allocated once; an assistant pays for the later ones.
-        again = [suggest_replies(text, context or (), k=k, space=space, home=root) for _ in range(_WARM_RUNS)]
+        again = [asked() for _ in range(_WARM_RUNS)]
+    if contact is not None:
+        begins = f", since “{one_line(suggestion.context[0], 60)}”" if suggestion.context else ""
+        out.print(
+            f"{count(len(suggestion.context), 'turn')} before it in the thread{begins}\n", style="dim", markup=False
+        )
     show_replies(suggestion)
     first = sum(timing.ms for timing in suggestion.timings)
     out.print(f"\nIn a running assistant (median of {_WARM_RUNS}; this first call took {first:.0f} ms):\n", style="dim")
@@ -55,15 +70,25 @@ def suggest(
 
 def search(
     text: Annotated[str, typer.Argument(help="What to look for; - reads it from standard input.")],
+    threads: Annotated[
+        bool, typer.Option("--threads", help="Find past conversations like this text, which may have several lines.")
+    ] = False,
     k: Annotated[int, typer.Option("-k", min=1, help="How many matches at most.")] = 5,
     model: ModelOption = None,
     precision: PrecisionOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the moments of the history that began like this."""
+    """Find the moments of the history that began like this, or whole conversations like it."""
     root = home_folder(home)
     with Space.open(model, home=root, precision=precision) as space:
+        if threads:
+            conversations = space.search_threads(given_text(text), k)
+            if as_json:
+                print_json({"conversations": conversations})
+            else:
+                show_conversations(conversations)
+            return
         matches = space.search(given_text(text), k)
     if as_json:
         print_json({"matches": matches})
@@ -77,6 +102,22 @@ def search(
             f"{match.score:.2f}", day(pair.trigger_ms), one_line(pair.trigger, 160), one_line(pair.response, 160)
         )
     out.print(table)
+
+
+def show_conversations(matches: Sequence[ThreadMatch]) -> None:
+    """Print each conversation: when it was, with whom, and how the part of it went that is nearest."""
+    if not matches:
+        out.print("There is no conversation of two turns or more in this history.")
+    for match in matches:
+        people = ", ".join(match.people[:4]) or match.name or match.conversation
+        named = f"{match.name} ({people})" if match.name and match.people and match.people != (match.name,) else people
+        out.print(f"{day(match.start_ms)}  {one_line(named, 80)}", style="bold", markup=False, end="", soft_wrap=True)
+        out.print(f"  · cosine {match.score:.2f}", style="dim", markup=False)
+        for turn in match.turns:
+            who = "you" if turn.is_from_me else turn.sender
+            out.print(f"  {one_line(who, 20)}: ", style="dim", markup=False, end="")
+            out.print(one_line(turn.text, 160), markup=False, soft_wrap=True)
+        out.print()
 
 
 def show_replies(suggestion: Suggestion) -> None:

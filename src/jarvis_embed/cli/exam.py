@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 
 from ..errors import InputError, SourceError
-from ..evaluation.exam import Baseline, Exam, Metric, run_exam, store_exam
+from ..evaluation.exam import run_exam
+from ..evaluation.exam_record import Baseline, Exam, Metric, store_exam
 from ..evaluation.histories import chitchat_history, own_history
 from ..evaluation.splits import Sides
 from ..home import home_folder
@@ -120,7 +121,7 @@ def _print(found: Exam) -> None:
         kinds = [kind for kind in _COLUMNS if any(kind in row.baselines for row in here)]
         out.print(_table(here, kinds, found))
         for row in here:
-            if row.beside and not row.name.startswith("thread_"):  # its three rows stand together anyway
+            if row.beside and not row.name.startswith("thread_similarity"):  # its three rows stand together anyway
                 out.print(f"  {row.name}: {_listed(row.beside)}", style="dim", soft_wrap=True)
     for row in found.metrics:
         if row.value is not None and row.interval is None:

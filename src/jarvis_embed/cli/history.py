@@ -129,7 +129,7 @@ def build(
             f"{count(report.triggers, 'trigger')} ({report.index} index"
             f"{beside}), "
             f"{report.embedded:,} texts embedded, "
-            f"{report.reused:,} reused."
+            f"{report.reused:,} reused; {count(report.segments, 'segment')} of conversations."
         )
     if report.cut:
         out.print(f"  {count(report.cut, 'text')} longer than {encoder.max_length} tokens: only the beginning is read.")

@@ -24,9 +24,11 @@ from ..errors import EvaluationError, LabelError, SourceError
 from ..library import Library
 from ..messages import Pair
 from ..models.encoder import Encoder, load_encoder
+from ..models.lineage import read_lineage
 from ..models.machine import processor, usable_cores
 from ..models.registry import REGISTRY
 from ..models.store import all_models, find_model, locate
+from ..models.weights import ModelFolder
 from ..pipeline import Timing, suggest
 from ..spaces.build import build
 from ..spaces.heads_store import replace_heads
@@ -36,11 +38,13 @@ from .bootstrap import Contributions, Difference, Interval
 from .classifiers import Confusion
 from .comparison import SCHEMA, recommend
 from .data import PublicData
-from .exam import Exam, Metric, run_exam
+from .exam import run_exam
+from .exam_record import Exam, Metric
 from .material import prepare
 from .model_times import ROUNDS, Speed, shape_encoders, time_models
 from .speed import measure_search
 from .splits import Sides
+from .thread_map import ThreadMap, map_threads
 from .trigger_map import TriggerMap, map_triggers
 
 BASELINE: Final = "bge-small"
@@ -98,7 +102,8 @@ class Model:
     Attributes:
         metrics: rows of its exam; those without a value say what they need.
         against: other model → key of the metric → how much higher this model's figure is.
-        space, stages, map: of its space; None and empty where no history was ingested.
+        parent: the model that it was trained from; None if it was not trained here.
+        space, stages, map, thread_map: of its space; None and empty where no history was ingested.
         stages: median time of each stage of ``suggest``.
         labels, confusions: name of a classifier's metric → F1 of each label, and confusion, on the gold labels.
     """
@@ -115,6 +120,8 @@ class Model:
     space: SpaceSize | None = None
     stages: tuple[Timing, ...] = ()
     map: TriggerMap | None = None
+    thread_map: ThreadMap | None = None
+    parent: str | None = None
     labels: Mapping[str, tuple[LabelFigure, ...]] = field(default_factory=dict)
     confusions: Mapping[str, Confusion] = field(default_factory=dict)
 
@@ -211,7 +218,7 @@ def run_comparison(
         for name, encoder in encoders.items()
     }  # fmt: skip
     models = tuple(
-        _model(encoder, find_model(given, home).config.layers, speeds[name], exams, built, pairs, home, seed)
+        _model(encoder, find_model(given, home), speeds[name], exams, built, pairs, home, seed)
         for given, (name, encoder) in zip(present, encoders.items(), strict=True)
     )
     return Comparison(
@@ -236,8 +243,9 @@ def run_comparison(
 
 
 def _sorted_out(names: Sequence[str], home: Path) -> tuple[list[str], list[str]]:
-    """The models that are here, and those that are not; folders are here."""
+    """The models that are here, and those that are not; folders are here. A trained model brings its parent."""
     asked = list(dict.fromkeys(names)) or [presence.name for presence in all_models(home)]
+    asked = list(dict.fromkeys([*asked, *(parent for name in asked if (parent := _parent_of(name, home)))]))
     here = {name: os.sep in name or locate(name, home).folder is not None for name in asked}
     present, absent = [name for name in asked if here[name]], [name for name in asked if not here[name]]
     if not present:
@@ -245,6 +253,14 @@ def _sorted_out(names: Sequence[str], home: Path) -> tuple[list[str], list[str]]
             f"no weights are here of {', '.join(absent)}", f"Get some: jarvis-embed models pull {absent[0]}"
         )
     return present, absent
+
+
+def _parent_of(name: str, home: Path) -> str | None:
+    """The model that a model was trained from, if it is still known by that name."""
+    folder = Path(name) if os.sep in name else locate(name, home).folder
+    lineage = None if folder is None else read_lineage(folder)
+    known = {presence.name for presence in all_models(home)}
+    return lineage.parent if lineage is not None and lineage.parent in known else None
 
 
 def _build_spaces(encoders: Mapping[str, Encoder], home: Path, seed: int, show: Progress) -> dict[str, float | None]:
@@ -273,7 +289,7 @@ def _build_spaces(encoders: Mapping[str, Encoder], home: Path, seed: int, show: 
 
 def _model(
     encoder: Encoder,
-    layers: int,
+    files: ModelFolder,
     speed: Speed,
     exams: Mapping[str, Exam],
     built: Mapping[str, float | None],
@@ -285,14 +301,15 @@ def _model(
     space: SpaceSize | None = None
     stages: tuple[Timing, ...] = ()
     plane: TriggerMap | None = None
+    thread_plane: ThreadMap | None = None
     if built:
         with Space.open(home=home, encoder=encoder) as opened:
             space = _size(opened, pairs, built[encoder.name])
             stages = _stages(opened, pairs, home)
-            plane = map_triggers(opened, seed)
+            plane, thread_plane = map_triggers(opened, seed), map_threads(opened, seed)
     return Model(
         name=encoder.name,
-        layers=layers,
+        layers=files.config.layers,
         fingerprint=encoder.fingerprint,
         precision=encoder.precision,
         engine=encoder.engine,
@@ -303,6 +320,8 @@ def _model(
         space=space,
         stages=stages,
         map=plane,
+        thread_map=thread_plane,
+        parent=None if (lineage := read_lineage(files.folder)) is None else lineage.parent,
         labels={
             row.name: tuple(_label_figures(exam, row, seed)) for row in exam.metrics if row.name in exam.confusions
         },

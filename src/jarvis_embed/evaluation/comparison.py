@@ -28,6 +28,7 @@ _CALLED: Final = {
     "reply_similarity_share": "reply similarity, share of the way",
     "response_accuracy": "response accuracy",
     "general_similarity": "general similarity",
+    "thread_retrieval": "other half of a thread",
 }
 
 Json = Mapping[str, Any]

@@ -67,6 +67,22 @@ class Chat:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatLog:
+    """A log of ``irc_threads_train`` or ``irc_threads_dev``: a chat room with a hand-made graph of who answers whom.
+
+    Attributes:
+        said: (time of day ``HH:MM``, sender, text) of each line; time and sender are None on lines of the system.
+        links: (line, line that it answers); (line, line) where it begins a thread.
+        annotated_from: the first line that people annotated; those before are context.
+    """
+
+    id: str
+    said: tuple[tuple[str | None, str | None, str], ...]
+    links: tuple[tuple[int, int], ...]
+    annotated_from: int
+
+
+@dataclass(frozen=True, slots=True)
 class PublicData:
     """What a folder holds of what the exam reads; None for a file that is not there."""
 
@@ -141,6 +157,19 @@ def read_chats(folder: Path) -> tuple[Chat, ...] | None:
         "samsum",
         lambda r: Chat(_text(r["id"]), tuple((_text(turn["speaker"]), _text(turn["text"])) for turn in r["turns"])),
     )
+
+
+def read_logs(folder: Path, part: str) -> tuple[ChatLog, ...] | None:
+    """Read ``irc_threads_train`` or ``_dev``: ``{"id", "messages": [{"time", "sender", "text"}], "links", …}``."""
+    return _read(folder, f"irc_threads_{part}", _log)
+
+
+def _log(record: Any) -> ChatLog:
+    said = tuple((line["time"], line["sender"], _text(line["text"])) for line in record["messages"])
+    links = tuple((int(line), int(parent)) for line, parent in record["links"])
+    if any(not 0 <= parent <= line < len(said) for line, parent in links):
+        raise ValueError
+    return ChatLog(_text(record["id"]), said, links, int(record["annotated_from"]))
 
 
 def _find_file(folder: Path, name: str) -> Path | None:

@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..models.lineage import Judged, Verdict
-from .exam import Exam, Metric
+from .exam_record import Exam, Metric
 
 _PARENT: Final = "parent"
 

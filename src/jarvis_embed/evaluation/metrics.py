@@ -66,11 +66,7 @@ def response_accuracy(
     hits = np.empty(len(order))
     for start in range(0, len(order), candidates):
         batch = order[start : start + candidates]
-        scores = cosine_matrix(triggers[batch], responses[batch])
-        true = np.diag(scores)[:, None]
-        tied = np.sum(scores >= true - _EQUAL, axis=1)
-        beaten = np.any(scores > true + _EQUAL, axis=1)
-        hits[start : start + candidates] = np.where(beaten, 0.0, 1 / tied)
+        hits[start : start + candidates] = _first_places(triggers[batch], responses[batch], candidates)
     return mean_of(hits, [groups[i] for i in order])
 
 
@@ -299,6 +295,21 @@ def thread_similarity(
     )
 
 
+def thread_retrieval(first: Vectors, second: Vectors, threads: Sequence[str]) -> Contributions:
+    """How often the other half of a thread is the nearest of all halves that it could be: recall@1, both ways.
+
+    The first half is looked up among all second halves, and the second among all first ones; a thread contributes the
+    mean of the two. Where ``t`` halves tie for the first place, each has it with a chance of 1/t.
+
+    Args:
+        first, second: (p, dim) of each thread's halves. The first ``len(threads)`` rows are asked; the others are only
+            there to be found.
+    """
+    asked = len(threads)
+    hits = (_first_places(first, second, asked) + _first_places(second, first, asked)) / 2
+    return mean_of(hits, threads)
+
+
 def mean_of(values: Any, groups: Sequence[str]) -> Contributions:
     """The mean of one value a row."""
     names, of_row = of_groups(list(groups))
@@ -335,6 +346,17 @@ def _scores(left: Vectors, right: Vectors, *, hide_self: bool) -> Iterator[tuple
         if hide_self:
             scores[np.arange(len(scores)), np.arange(start, start + len(scores))] = -np.inf
         yield start, scores
+
+
+def _first_places(queries: Vectors, candidates: Vectors, asked: int) -> Floats:
+    """Of the first ``asked`` rows: how much of the first place the same row of ``candidates`` has, 0 to 1."""
+    shares = np.empty(asked)
+    for start, scores in _scores(queries[:asked], candidates, hide_self=False):
+        own = scores[np.arange(len(scores)), np.arange(start, start + len(scores))][:, None]
+        tied = np.sum(scores >= own - _EQUAL, axis=1)
+        beaten = np.any(scores > own + _EQUAL, axis=1)
+        shares[start : start + len(scores)] = np.where(beaten, 0.0, 1 / tied)
+    return shares
 
 
 def _at_best(scores: Any, values: Any) -> Floats:

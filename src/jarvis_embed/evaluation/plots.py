@@ -178,22 +178,38 @@ def confusion(name: str, labels: Sequence[str], counts: Sequence[Sequence[int]])
     return figure.drawn()
 
 
-def thread_histogram(name: str, histogram: Json) -> str:
-    """How cosines lie: of segments of one thread, and of different ones; each as a share of its own."""
-    with _figure(f"threads-{name}", 2.0) as figure:
+def thread_histogram(name: str, histogram: Json, before: Json | None = None) -> str:
+    """How cosines lie: of segments of one thread, and of different ones; each as a share of its own.
+
+    Args:
+        before: the same of the model that this one was trained from, which is drawn above it on one scale.
+    """
+    with _figure(f"threads-{name}", 2.0 if before is None else 3.4) as figure:
+        if before is None:
+            upper = lower = figure.subplots()
+        else:
+            upper, lower = figure.subplots(2, 1, sharex=True)
+            _heaps(upper, before)
+            upper.set_title("before, the parent", loc="left", color=MUTED)
+            lower.set_title("after training", loc="left", color=MUTED)
+        _heaps(lower, histogram)
+        lower.set_xlabel("cosine of two segments")
+        upper.legend(loc="lower center", bbox_to_anchor=(0.5, 1 if before is None else 1.2), ncols=2, fontsize=10)
+    return figure.drawn()
+
+
+def thread_map(name: str, threads: Sequence[Sequence[Sequence[float]]], around: Sequence[Sequence[float]]) -> str:
+    """Segments in the plane: those of some threads, each thread a colour and a line, among others."""
+    with _figure(f"thread-map-{name}", 3.2) as figure:
         axes = figure.subplots()
-        edges = np.linspace(histogram["low"], histogram["high"], len(histogram["same"]) + 1)
-        for counts, colour, label in (
-            (histogram["other"], SERIES[1], "different threads"),
-            (histogram["same"], SERIES[0], "the same thread"),
-        ):
-            shares = np.asarray(counts, np.float64) / max(sum(counts), 1)
-            axes.stairs(shares, edges, fill=True, color=colour, alpha=0.35)
-            axes.stairs(shares, edges, color=colour, linewidth=1.5, label=label)
-        axes.set_xlabel("cosine of two segments")
+        axes.scatter(*_columns(around), s=8, color=GRID, linewidths=0)
+        for place, spots in enumerate(threads):
+            colour, marker = SERIES[place % len(SERIES)], MARKERS[place % len(MARKERS)]
+            axes.plot(*_columns(spots), color=colour, marker=marker, markersize=5, linewidth=1, alpha=0.85)
+        axes.set_xticks([])
         axes.set_yticks([])
-        axes.spines.left.set_visible(False)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=10)
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.spines[:].set_visible(False)
     return figure.drawn()
 
 
@@ -301,6 +317,24 @@ def _stairs(axes: Axes, lengths: Sequence[tuple[str, float]], labels: Sequence[s
 
 def _lengths(stages: Sequence[Json]) -> list[tuple[str, float]]:
     return [(stage["stage"], stage["ms"]) for stage in stages]
+
+
+def _heaps(axes: Axes, histogram: Json) -> None:
+    """Cosines of two heaps, one over the other, on axes without heights."""
+    edges = np.linspace(histogram["low"], histogram["high"], len(histogram["same"]) + 1)
+    for counts, colour, label in (
+        (histogram["other"], SERIES[1], "different threads"),
+        (histogram["same"], SERIES[0], "the same thread"),
+    ):
+        shares = np.asarray(counts, np.float64) / max(sum(counts), 1)
+        axes.stairs(shares, edges, fill=True, color=colour, alpha=0.35)
+        axes.stairs(shares, edges, color=colour, linewidth=1.5, label=label)
+    axes.set_yticks([])
+    axes.spines.left.set_visible(False)
+
+
+def _columns(spots: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in spots], [y for _, y in spots]
 
 
 def _square(across: int, down: int, colour: str, alpha: float) -> Any:

@@ -16,8 +16,8 @@ from ..text import folded
 from . import metrics
 from .bootstrap import Contributions
 from .competitors import CONTEXT_READ, Competitor, EncoderCompetitor, in_one_text
-from .material import Material, known_responses
-from .metrics import Vectors
+from .material import Halves, Material, known_responses
+from .metrics import CANDIDATES, Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +169,23 @@ def _threads(who: Competitor, room: Room, segments: Sequence[str], names: Sequen
     }
 
 
+def _thread_retrieval(who: Competitor, room: Room) -> Answers:
+    return _retrieved(who, room.material.halves)
+
+
+def _thread_retrieval_public(who: Competitor, room: Room) -> Answers:
+    return _retrieved(who, room.material.daily_halves)
+
+
+def _retrieved(who: Competitor, halves: Halves) -> Answers:
+    first, second = who.messages(halves.first), who.messages(halves.second)
+    many = len(halves.names)
+    found = metrics.thread_retrieval(first, second, halves.names)
+    alone = metrics.thread_retrieval(first[:many], second[:many], halves.names)
+    beside = {"among": float(len(halves.first)), "among held-out ones alone": alone.value}
+    return {"thread_retrieval": Measured(found, many, "threads", beside)}
+
+
 def _quality_correlation(who: Competitor, room: Room) -> Answers:
     rated = room.material.public.quality_dev or ()
     predicted = metrics.cosines(
@@ -221,6 +238,11 @@ def _threads_needed(material: Material) -> str:
     return "" if threads > 1 else f"needs two threads of 10 turns, and there are {threads}"
 
 
+def _halves_needed(material: Material) -> str:
+    many = len(material.halves.first)
+    return "" if many >= CANDIDATES else f"needs {CANDIDATES} threads of 4 turns, and there are {many}"
+
+
 def _file_needed(name: str, has: Callable[[Material], object]) -> Callable[[Material], str]:
     return lambda material: "" if has(material) else f"needs {name}.jsonl.gz in --data DIR"
 
@@ -263,6 +285,14 @@ QUESTIONS: Final[tuple[Question, ...]] = (
         baselines=("random", "tf-idf", "parent"),
     ),
     Question(
+        ("thread_retrieval",),
+        _named("dailydialog, validation"),
+        _file_needed("dailydialog", lambda m: m.daily_halves.names),
+        _thread_retrieval_public,
+        baselines=("random", "tf-idf", "parent"),
+    ),
+    Question(("thread_retrieval",), _here, _halves_needed, _thread_retrieval, baselines=("random", "tf-idf", "parent")),
+    Question(
         ("quality_correlation",),
         _named("quality_dev, mean over sources"),
         _file_needed("quality_dev", lambda m: m.public.quality_dev),
@@ -291,6 +321,7 @@ def texts_of(material: Material, *, in_context: bool = True) -> list[str]:
         texts += [in_one_text(pair.trigger, pair.context[-CONTEXT_READ:]) for pair in material.pairs]
     texts += material.threads.segments
     texts += material.daily.segments if material.daily else ()
+    texts += [text for halves in (material.halves, material.daily_halves) for text in (*halves.first, *halves.second)]
     texts += [record.context[-1] for record in material.replies or ()]
     texts += [text for one in public.quality_dev or () for text in (one.context[-1], one.response)]
     texts += [text for one in public.stsb_dev or () for text in (one.a, one.b)]

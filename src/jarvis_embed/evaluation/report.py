@@ -34,6 +34,10 @@ HOW: Final = (
     ("General similarity", "Spearman correlation with human judgements of sentence pairs (STS-B)."),
     ("Threads", "Cosines of two segments of 5 turns: every two of one thread, and 100,000 random pairs of different "
      "threads. Only the distance between the two heaps says something: models have different scales."),
+    ("Other half of a thread", "How often the other half of a conversation is the nearest by cosine among 1,000 halves "
+     "(recall@1), both ways; held-out conversations, filled up with others."),
+    ("Map of threads", "Six random threads of 3 to 8 segments, and 400 other segments of the space, on the two first "
+     "principal components of their vectors."),
     ("Map", "The same {mapped} different triggers of the space for every model, on the two first principal components "
      "of their vectors. What lies far apart is unlike; what lies together need not be alike."),
     ("Index", "Bytes of the search index; recall@10 against comparing all triggers."),
@@ -109,6 +113,7 @@ def _sections(comparison: Json, texts: Mapping[int, str]) -> Iterator[Section]:
     yield _classes(comparison)
     yield _confusions(comparison)
     yield _threads(comparison)
+    yield _thread_maps(comparison)
     yield _maps(comparison, texts)
 
 
@@ -207,19 +212,45 @@ def _threads(comparison: Json) -> Section:
     about = "The farther apart the two heaps, the better a model tells what belongs together."
     pictures = []
     for model in comparison["models"]:
+        parent = model_of(comparison, model.get("parent") or "")
         for place, heap in enumerate(model["threads"]):
-            same, other, auc = (
-                row_of(model, f"thread_similarity_{part} · {heap['on']}") for part in ("same", "other", "auc")
-            )
-            figures = f"mean {same['value']:.2f} and {other['value']:.2f}, AUC {auc['value']:.3f}"
+            figures = _heaps(model, heap["on"])
+            name, said, before = f"{model['name']}, {heap['on']}: {figures}", figures, None
+            if parent is not None:
+                before = next((one for one in parent["threads"] if one["on"] == heap["on"]), None)
+                said += f"; before, with {parent['name']}: {_heaps(parent, heap['on'])}" if before else ""
             pictures.append(
                 Picture(
-                    f"{model['name']}, {heap['on']}: {figures}",
-                    f"Cosines of segments of one thread and of different ones with {model['name']}: {figures}.",
-                    plots.thread_histogram(f"{model['name']}-{place}", heap),
+                    name if before is None else f"{name} (before: {_heaps(parent, heap['on'])})",
+                    f"Cosines of segments of one thread and of different ones with {model['name']}: {said}.",
+                    plots.thread_histogram(f"{model['name']}-{place}", heap, before),
                 )
             )
     return Section(title, about, tuple(pictures), "" if pictures else "needs two threads of 10 turns")
+
+
+def _heaps(model: Json | None, on: str) -> str:
+    """Both means and the AUC: one of them alone says nothing."""
+    if model is None:
+        return ""
+    same, other, auc = (row_of(model, f"thread_similarity_{part} · {on}") for part in ("same", "other", "auc"))
+    return f"mean {same['value']:.2f} and {other['value']:.2f}, AUC {auc['value']:.3f}"
+
+
+def _thread_maps(comparison: Json) -> Section:
+    title = "A map of threads"
+    about = "A line joins the parts of one conversation in their order; grey are parts of others."
+    pictures = []
+    for model in comparison["models"]:
+        if model.get("thread_map"):
+            threads, around = model["thread_map"]["threads"], model["thread_map"]["around"]
+            share = f"{model['thread_map']['explained']:.0%} of the variance"
+            alt = (
+                f"{len(threads)} threads of the space of {model['name']}, {sum(map(len, threads))} segments, "
+                f"among {len(around)} others, on two principal components, {share}."
+            )
+            pictures.append(Picture(f"{model['name']}, {share}", alt, plots.thread_map(model["name"], threads, around)))
+    return Section(title, about, tuple(pictures), "" if pictures else "needs a history with threads of 15 turns")
 
 
 def _maps(comparison: Json, texts: Mapping[int, str]) -> Section:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from ..models.engine import Vectors
 from ..spaces.space import Space
@@ -43,18 +44,28 @@ def map_triggers(space: Space, seed: int) -> TriggerMap | None:
         return None
     rows = np.sort(np.random.default_rng(seed).choice(many, min(MAPPED, many), replace=False))
     vectors = space.vectors(rows.tolist())
-    centred = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
-    _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
-    axes = axes[:2] * np.sign(axes[:2, np.abs(axes[:2]).argmax(1)].diagonal())[:, None]  # svd leaves the sign open
+    explained, places = in_the_plane(vectors)
     pairs = [space.neighbours(vector, triggers=1, per_trigger=1)[0].pair_id for vector in vectors]
     labels = _labels(space, vectors, pairs)
     return TriggerMap(
-        explained=float((sizes[:2] ** 2).sum() / (sizes**2).sum()),
+        explained=explained,
         points=tuple(
             Point(pair, round(x, 4), round(y, 4), labels.get(pair))
-            for pair, (x, y) in zip(pairs, (centred @ axes.T).tolist(), strict=True)
+            for pair, (x, y) in zip(pairs, places.tolist(), strict=True)
         ),
     )
+
+
+def in_the_plane(vectors: Vectors) -> tuple[float, npt.NDArray[np.float64]]:
+    """Places on the two first principal components, (n, 2), and the share of the variance that they hold.
+
+    Args:
+        vectors: (n, dim), of three rows at least.
+    """
+    centred = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
+    _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
+    axes = axes[:2] * np.sign(axes[:2, np.abs(axes[:2]).argmax(1)].diagonal())[:, None]  # svd leaves the sign open
+    return float((sizes[:2] ** 2).sum() / (sizes**2).sum()), np.asarray(centred @ axes.T)
 
 
 def _labels(space: Space, vectors: Vectors, pairs: list[int]) -> dict[int, str]:

@@ -25,13 +25,15 @@ from ..models.encoder import Encoder
 from ..models.engine import Vectors
 from ..models.store import model_home
 from .artifact import Array, Stream, open_artifact, write_artifact
-from .delta import DELTA_FILE
 from .generations import building_folder, current_folder, promote, prune, remove_generations
 from .heads_store import carry_heads
 from .index import TriggerIndex
+from .known import Known
 from .manifest import FORMAT, Manifest, check_files, file_marks, library_versions, read_manifest, write_manifest
+from .segment_build import write_segments
+from .segment_index import SEGMENTS_FILE
 from .space import INDEX_FILE, PAIRS_FILE, VECTORS_FILE, Space, write_pairs
-from .update import Changes, changes_since, keyed_pairs, split_keys, write_delta
+from .update import DELTA_FILES, Changes, changes_since, keyed_pairs, write_delta
 from .vector_log import KEY_BYTES, VectorLog
 
 Progress = Callable[[str, int, int], None]
@@ -53,6 +55,7 @@ class BuildReport:
     Attributes:
         embedded, reused: texts computed now, and texts whose vectors were there already.
         cut: texts longer than the model reads.
+        segments: of threads, which ``search_threads`` looks through.
         delta: pairs that stand in a delta beside the files of an earlier generation.
         up_to_date: nothing had changed, and nothing was built.
     """
@@ -67,6 +70,7 @@ class BuildReport:
     cut: int
     index: str
     delta: int = 0
+    segments: int = 0
     up_to_date: bool = False
 
 
@@ -139,6 +143,7 @@ def build(
         cut=manifest.cut,
         index=manifest.index,
         delta=manifest.delta,
+        segments=manifest.segments,
     )
 
 
@@ -158,7 +163,7 @@ def _build_whole(
     wanted = _read_library(library, report)
     if not len(wanted.ids):
         raise LibraryEmpty("the library holds no pair of messages", "Ingest some first: jarvis-embed ingest SOURCE")
-    old = _Known(None if anew else current, encoder.fingerprint)
+    old = Known.of_generation(None if anew else current, encoder.fingerprint)
     missing = [key for key in wanted.keys if key not in old and key not in log.rows]
     _embed(encoder, {key: wanted.texts[key] for key in missing}, log, report)
     cut = sum(map(encoder.is_cut, wanted.texts.values()))
@@ -177,9 +182,9 @@ def _build_delta(
     known = changes.rows.keys() | changes.known.keys() | log.rows.keys()
     missing = changes.texts.keys() - known
     _embed(encoder, {key: text for key, text in changes.texts.items() if key in missing}, log, report)
-    manifest = write_delta(staging, encoder, library, changes, log)
+    manifest = write_delta(staging, encoder, library, changes, log, report)
     # The shared files were checked when they were made.
-    own = replace(manifest, files={DELTA_FILE: read_manifest(staging).files[DELTA_FILE]})
+    own = replace(manifest, files={name: read_manifest(staging).files[name] for name in DELTA_FILES})
     check_files(staging, own, checksums=True)
     _check(staging, encoder, library, [pair[0] for pair in changes.pairs[:: max(1, len(changes.pairs) // _PROBES)]])
     return manifest, len(missing)
@@ -202,52 +207,19 @@ def _may_stay(folder: Path, library: Library) -> bool:
     return old.library == library.id and old.revision >= library.forgot_revision
 
 
-class _Known:
-    """The vectors of an earlier generation, by key; none where there is none of this fingerprint that is whole."""
-
-    def __init__(self, folder: Path | None, fingerprint: str) -> None:
-        self._rows: dict[bytes, int] = {}
-        self._parts: list[Vectors] = []
-        try:
-            manifest = read_manifest(folder) if folder is not None else None
-            if folder is not None and manifest is not None and manifest.fingerprint == fingerprint:
-                check_files(folder, manifest, checksums=True)
-                for name in (VECTORS_FILE, DELTA_FILE):
-                    if name in manifest.files:
-                        self._add(open_artifact(folder / name, fingerprint))
-        except SpaceDamaged:
-            pass  # a reason to build, not to fail: everything is embedded anew
-
-    def _add(self, arrays: Mapping[str, Array]) -> None:
-        first = sum(map(len, self._parts))
-        self._rows |= {key: first + row for row, key in enumerate(split_keys(arrays["keys"]))}
-        self._parts.append(arrays["vectors"])
-
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._rows
-
-    def vector(self, key: bytes) -> Vectors:
-        """(dim,) float32."""
-        row = self._rows[key]
-        for part in self._parts:
-            if row < len(part):
-                return np.asarray(part[row])
-            row -= len(part)
-        raise KeyError(key)
-
-
 def _unchanged(folder: Path, encoder: Encoder, library: Library) -> BuildReport | None:
     """The report of a build that has nothing to do; None if there is something."""
     try:
         m = read_manifest(folder)
         if (m.fingerprint, m.library, m.revision) != (encoder.fingerprint, library.id, library.revision):
             return None
+        if SEGMENTS_FILE not in m.files:  # built when conversations could not be searched
+            return None
         check_files(folder, m, checksums=True)
     except SpaceDamaged:
         return None
-    return BuildReport(
-        m.model, folder.name, m.pairs, m.triggers, m.texts, 0, m.texts, m.cut, m.index, m.delta, up_to_date=True
-    )
+    counts = (m.pairs, m.triggers, m.texts, 0, m.texts, m.cut, m.index, m.delta, m.segments)
+    return BuildReport(m.model, folder.name, *counts, up_to_date=True)
 
 
 def _read_library(library: Library, report: Progress) -> _Wanted:
@@ -311,7 +283,7 @@ def _write(
     library: Library,
     wanted: _Wanted,
     log: VectorLog,
-    old: _Known,
+    old: Known,
     heads: Sequence[str],
     cut: int,
     report: Progress,
@@ -335,6 +307,7 @@ def _write(
     index = TriggerIndex.build(vectors[: wanted.triggers])
     write_artifact(staging / INDEX_FILE, {"faiss": index.serialised()}, fingerprint)
     report("index", 2, 3)
+    segments, segment_files = write_segments(staging, encoder, library, log, old, report)
     manifest = Manifest(
         format=FORMAT,
         model=encoder.name,
@@ -351,14 +324,15 @@ def _write(
         min_similarity=_min_similarity(index, vectors[: wanted.triggers]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=library_versions(),
-        files=file_marks(staging, (VECTORS_FILE, PAIRS_FILE, INDEX_FILE, *heads)),
+        files=file_marks(staging, (VECTORS_FILE, PAIRS_FILE, INDEX_FILE, *segment_files, *heads)),
+        segments=segments,
     )
     write_manifest(staging, manifest)
     report("index", 3, 3)
     return manifest
 
 
-def _gathered(keys: list[bytes], log: VectorLog, old: _Known) -> Iterator[Array]:
+def _gathered(keys: list[bytes], log: VectorLog, old: Known) -> Iterator[Array]:
     """The vector of each key in turn, block by block, from the log or from the earlier generation."""
     logged = log.vectors()
     for start in range(0, len(keys), _BLOCK):

@@ -32,6 +32,7 @@ class Manifest:
     pairs, triggers, texts: counts; the latter two of different texts.
     cut: how many texts were longer than the model reads.
     min_similarity: below this cosine, a message is unlike anything in this history (see ``build``).
+    segments: how many segments of threads can be searched.
     delta: how many of the pairs stand in a delta beside the files of an earlier generation (see ``delta``).
     """
 
@@ -52,6 +53,7 @@ class Manifest:
     versions: dict[str, str]
     files: dict[str, FileMark]
     delta: int = 0
+    segments: int = 0
 
 
 def library_versions() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -12,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import Precision
-from ..errors import FingerprintMismatch, HeadsMissing, InputError, SpaceMissing
+from ..conversations.segments import text_of
+from ..errors import FingerprintMismatch, HeadsMissing, InputError, SpaceMissing, SpaceStale
 from ..home import home_folder
 from ..library import Library
-from ..messages import Pair
+from ..messages import EARLIER, Pair, Turn
 from ..models.encoder import Encoder, load_encoder
 from ..models.engine import Vectors
 from ..models.store import model_home
+from ..talks import Talk
 from ..text import normalise
 from .artifact import Array, open_artifact
 from .delta import DELTA_FILE, Delta, stored_pairs
@@ -26,6 +28,8 @@ from .generations import current_folder
 from .heads import HEADS_FILE, Heads, read_heads
 from .index import TriggerIndex
 from .manifest import Manifest, check_files, read_manifest
+from .segment_index import SegmentIndex, StoredSegment
+from .vector_log import text_key
 
 VECTORS_FILE, PAIRS_FILE, INDEX_FILE = "vectors.safetensors", "pairs.safetensors", "index.safetensors"
 
@@ -35,6 +39,26 @@ class Match:
     """A pair of the history whose trigger is near the text that was asked about; ``score`` is the cosine."""
 
     pair: Pair
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadMatch:
+    """A past exchange like the one that was asked about, by that segment of it which is nearest.
+
+    Attributes:
+        conversation: its key in its source; ``name`` is what the source calls it.
+        people: who wrote in the segment, besides the owner.
+        turns: those of the segment, in their order; without the keys of their messages.
+        start_ms: when the first of them was, in milliseconds since 1970-01-01 UTC.
+        score: the cosine.
+    """
+
+    conversation: str
+    name: str | None
+    people: tuple[str, ...]
+    turns: tuple[Turn, ...]
+    start_ms: int
     score: float
 
 
@@ -75,6 +99,7 @@ class Space:
         if DELTA_FILE in manifest.files:
             self._delta = Delta.open(folder, encoder.fingerprint, self._vectors)
         self.heads = _heads_of(folder, manifest)
+        self._segments: SegmentIndex | None = None
 
     @classmethod
     def open(
@@ -158,6 +183,62 @@ class Space:
             if len(matches) >= k or wanted >= len(self._index) + len(self._delta or ()):
                 return matches[:k]
             wanted *= 4
+
+    @property
+    def segments(self) -> SegmentIndex:
+        """The index over segments of threads, opened when it is first asked for.
+
+        Raises:
+            SpaceStale: the generation was built before there were segments.
+        """
+        if self._segments is None:
+            self._segments = SegmentIndex.open(self.folder, self.manifest)
+        if self._segments is None:
+            raise SpaceStale(
+                f"this generation of {self.encoder.name} was built before conversations could be searched",
+                f"Build again: jarvis-embed build {self.encoder.name}",
+            )
+        return self._segments
+
+    def search_threads(self, said: str | Sequence[str], k: int = 5) -> list[ThreadMatch]:
+        """Find the ``k`` past exchanges that are most like what is said, best first, each once.
+
+        Args:
+            said: a text, or turns, oldest first.
+
+        Raises:
+            InputError: nothing is said, or ``k`` is below 1.
+            SpaceStale: the generation was built before there were segments.
+        """
+        text = said if isinstance(said, str) else text_of(said)
+        if not normalise(text):
+            raise InputError("the text is empty", "Give what the conversation was about")
+        if k < 1:
+            raise InputError(f"cannot find {k} conversations", "Ask for 1 or more")
+        vector = self.encoder.embed([text])[0]
+        talks = {talk.id: talk for talk in self.library.talks()}
+        wanted = 4 * k
+        while True:  # several segments may be of one thread, and what has changed since the build is passed over
+            matches: dict[tuple[int, int], ThreadMatch] = {}
+            for score, row in self.segments.nearest(vector, wanted):
+                segment = self.segments.segment(row)
+                thread = (segment.conversation, segment.thread)
+                if thread not in matches and (match := self._read(segment, score, talks)) is not None:
+                    matches[thread] = match
+                if len(matches) == k:
+                    break
+            if len(matches) == k or wanted >= len(self.segments):
+                return list(matches.values())
+            wanted *= 4
+
+    def _read(self, segment: StoredSegment, score: float, talks: Mapping[int, Talk]) -> ThreadMatch | None:
+        """The segment with what was said in it; None if the library does not hold that any more."""
+        talk = talks.get(segment.conversation)
+        turns = () if talk is None else tuple(self.library.turns_at(talk, segment.places))
+        if talk is None or text_key(normalise(text_of(turn.text for turn in turns))) != segment.key:
+            return None
+        people = dict.fromkeys(turn.sender for turn in turns if not turn.is_from_me and turn.sender != EARLIER)
+        return ThreadMatch(talk.key, talk.name, tuple(people), turns, turns[0].start_ms, score)
 
     def neighbours(self, vector: Vectors, triggers: int, per_trigger: int) -> list[Neighbour]:
         """Find the pairs behind the ``triggers`` nearest trigger texts, at most ``per_trigger`` newest of each.

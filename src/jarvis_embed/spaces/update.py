@@ -26,13 +26,22 @@ from ..models.engine import Vectors
 from ..text import normalise
 from .artifact import Array, open_artifact, write_artifact
 from .delta import DELTA_FILE
+from .known import Known
 from .manifest import Manifest, check_files, file_marks, library_versions, read_manifest, write_manifest
+from .segment_build import Progress, SegmentChanges, segment_changes, write_segment_delta
+from .segment_index import SEGMENTS_DELTA, SEGMENTS_FILE
 from .space import PAIRS_FILE, VECTORS_FILE, write_pairs
-from .vector_log import KEY_BYTES, VectorLog, text_key
+from .vector_log import KEY_BYTES, VectorLog, split_keys, text_key
 
 _FEW: Final = 50
 _SHARE: Final = 0.05
 """A delta may hold so many changes, or this part of the base's pairs (docs/index.md has what that costs a search)."""
+
+
+_SEGMENTS: Final = (SEGMENTS_FILE, SEGMENTS_DELTA)
+
+DELTA_FILES: Final = (DELTA_FILE, SEGMENTS_DELTA)
+"""What a generation that shares the files of another has of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,7 @@ class Changes:
         gone: ids of pairs of the base that are no more, ascending.
         rows: key → row, of the base.
         known: key → vector, of an earlier delta.
+        segments: what has changed of them.
     """
 
     folder: Path
@@ -55,6 +65,7 @@ class Changes:
     gone: npt.NDArray[np.int64]
     rows: dict[bytes, int]
     known: Mapping[bytes, Vectors]
+    segments: SegmentChanges
 
 
 def changes_since(folder: Path, encoder: Encoder, library: Library) -> Changes | None:
@@ -79,13 +90,16 @@ def changes_since(folder: Path, encoder: Encoder, library: Library) -> Changes |
     gone = np.setdiff1d(base, now, assume_unique=True)
     if len(new) + len(gone) > max(_FEW, _SHARE * len(base)):
         return None
+    segments = segment_changes(folder, encoder.fingerprint, library)
+    if segments is None:
+        return None
     pairs: list[tuple[int, bytes, bytes, int]] = []
     texts: dict[bytes, str] = {}
     for identity, (said_key, said), (answered_key, answered), response_ms in keyed_pairs(library, new.tolist()):
         texts |= {said_key: said, answered_key: answered}
         pairs.append((identity, said_key, answered_key, response_ms))
     rows = {key: row for row, key in enumerate(split_keys(keys))}
-    return Changes(folder, manifest, pairs, texts, gone, rows, known)
+    return Changes(folder, manifest, pairs, texts, gone, rows, known, segments)
 
 
 def keyed_pairs(
@@ -101,10 +115,12 @@ def keyed_pairs(
             yield identity, (text_key(said), said), (text_key(answered), answered), response_ms
 
 
-def write_delta(staging: Path, encoder: Encoder, library: Library, changes: Changes, log: VectorLog) -> Manifest:
-    """Write the generation: the shared files as links, the delta, and the manifest last."""
+def write_delta(
+    staging: Path, encoder: Encoder, library: Library, changes: Changes, log: VectorLog, report: Progress
+) -> Manifest:
+    """Write the generation: the shared files as links, the deltas, and the manifest last."""
     old = changes.manifest
-    shared = {name: mark for name, mark in old.files.items() if name != DELTA_FILE}
+    shared = {name: mark for name, mark in old.files.items() if name not in DELTA_FILES}
     for name in shared:
         share_file(changes.folder / name, staging / name)
     keys = [key for key in changes.texts if key not in changes.rows]
@@ -135,6 +151,8 @@ def write_delta(staging: Path, encoder: Encoder, library: Library, changes: Chan
     counts = _counts(
         open_artifact(staging / PAIRS_FILE, encoder.fingerprint), changes.gone, trigger_rows, response_rows
     )
+    embedded = [open_artifact(changes.folder / n, encoder.fingerprint) for n in _SEGMENTS if n in old.files]
+    segments = write_segment_delta(staging, encoder, changes.segments, log, Known(embedded), report)
     fresh = [text for key, text in changes.texts.items() if key in log.rows]
     manifest = replace(
         old,
@@ -145,8 +163,9 @@ def write_delta(staging: Path, encoder: Encoder, library: Library, changes: Chan
         cut=old.cut + sum(map(encoder.is_cut, fresh)),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=library_versions(),
-        files=shared | file_marks(staging, (DELTA_FILE,)),
+        files=shared | file_marks(staging, DELTA_FILES),
         delta=len(ids),
+        segments=segments,
     )
     write_manifest(staging, manifest)
     return manifest
@@ -165,12 +184,6 @@ def share_file(source: Path, target: Path) -> None:
         except OSError:
             shutil.copyfile(source, target)
             target.chmod(FILE_MODE)
-
-
-def split_keys(keys: Array) -> list[bytes]:
-    """The rows of an (n, 16) array of keys, as bytes."""
-    raw = keys.tobytes()
-    return [raw[start : start + KEY_BYTES] for start in range(0, len(raw), KEY_BYTES)]
 
 
 def _counts(

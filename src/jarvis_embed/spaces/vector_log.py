@@ -23,6 +23,12 @@ def text_key(normalised: str) -> bytes:
     return hashlib.blake2b(normalised.encode("utf-8"), digest_size=KEY_BYTES).digest()
 
 
+def split_keys(keys: npt.NDArray[np.uint8]) -> list[bytes]:
+    """The rows of an (n, 16) array of keys, as bytes."""
+    raw = keys.tobytes()
+    return [raw[start : start + KEY_BYTES] for start in range(0, len(raw), KEY_BYTES)]
+
+
 class VectorLog:
     """Key → vector, in the order of appending.
 

@@ -16,7 +16,8 @@ from ..conversations.pairs import pairs_in
 from ..conversations.selection import Selection, SelectionReport
 from ..errors import InputError, ModelError, SourceError, TrainingError
 from ..evaluation.data import read_folder
-from ..evaluation.exam import REFERENCE, Exam, run_exam, store_exam
+from ..evaluation.exam import REFERENCE, run_exam
+from ..evaluation.exam_record import Exam, store_exam
 from ..evaluation.gate import judge
 from ..evaluation.histories import chitchat_history, own_history
 from ..evaluation.material import Material as Examined

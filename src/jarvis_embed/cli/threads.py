@@ -96,7 +96,7 @@ def show(
     shown = min(len(found), limit)
     out.print(
         f"\n{count(all_threads, 'thread')} in {count(matched, 'conversation')}; shown: the latest {shown} of "
-        f"{len(found):,} of {count(turns, 'turn')} or more.",
+        f"{len(found):,} that have {count(turns, 'turn')} or more.",
         style="dim",
         soft_wrap=True,
     )

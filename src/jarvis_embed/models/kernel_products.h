@@ -17,13 +17,16 @@
 #define PANEL 32 /* outputs that are computed together: their weights lie together */
 #define AHEAD 12288 /* bytes of weights that are fetched ahead: no message leaves a whole model in the nearer caches */
 
-/* Tokens at a time, as many as fill the registers with sums: in int8 each sum is two, one of integers and one of floats. */
-#if WIDTH == 64
-#define INT8_ROWS 6
-#define FP32_ROWS 12
+/* Tokens at a time, as many as fill the registers with sums: there are 32, but 16 of the 32 bytes of x86. In int8 each sum
+ * is two, one of integers and one of floats; in fp32 only FP32_COLUMNS vectors of a panel are computed at a time. */
+#define INT8_ROWS (WIDTH == 64 ? 6 : 2)
+#define FP32_ROWS (WIDTH == 32 ? 6 : 12)
+#define FP32_COLUMNS 2
+
+#ifdef __clang__ /* it keeps sums in registers only where it unrolls, and does not unroll so many by itself */
+#define UNROLLED _Pragma("clang loop unroll(full)")
 #else
-#define INT8_ROWS 2
-#define FP32_ROWS 2
+#define UNROLLED
 #endif
 
 #define COLUMNS (PANEL / LANES)
@@ -136,21 +139,23 @@ static inline __attribute__((always_inline)) void int8_panel(
 /* The same in fp32. */
 static inline __attribute__((always_inline)) void fp32_panel(
     const int rows, const Product *p, int panel, const float *x, float *out) {
-    const float *w = (const float *)p->weight + (size_t)panel * p->in * PANEL;
-    Floats total[FP32_ROWS][COLUMNS];
-    for (int t = 0; t < rows; t++)
-        for (int c = 0; c < COLUMNS; c++) total[t][c] = load(p->bias + panel * PANEL + LANES * c);
-    for (int k = 0; k < p->in; k++, w += PANEL) {
-        Floats weights[COLUMNS];
-        for (int c = 0; c < COLUMNS; c++) weights[c] = load(w + LANES * c);
-        for (int c = 0; c < 4 * PANEL; c += 64) __builtin_prefetch((const char *)w + AHEAD + c, 0, 2);
-        for (int t = 0; t < rows; t++) {
-            const Floats a = all(x[(size_t)t * p->in + k]);
-            for (int c = 0; c < COLUMNS; c++) total[t][c] += a * weights[c];
+    for (int part = panel * PANEL; part < (panel + 1) * PANEL; part += FP32_COLUMNS * LANES) {
+        const float *w = (const float *)p->weight + (size_t)panel * p->in * PANEL + part % PANEL;
+        Floats total[FP32_ROWS][FP32_COLUMNS];
+        UNROLLED for (int t = 0; t < rows; t++)
+            for (int c = 0; c < FP32_COLUMNS; c++) total[t][c] = load(p->bias + part + LANES * c);
+        for (int k = 0; k < p->in; k++, w += PANEL) {
+            Floats weights[FP32_COLUMNS];
+            for (int c = 0; c < FP32_COLUMNS; c++) weights[c] = load(w + LANES * c);
+            for (int c = 0; c < FP32_COLUMNS * WIDTH; c += 64) __builtin_prefetch((const char *)w + AHEAD + c, 0, 2);
+            UNROLLED for (int t = 0; t < rows; t++) {
+                const Floats a = all(x[(size_t)t * p->in + k]);
+                for (int c = 0; c < FP32_COLUMNS; c++) total[t][c] += a * weights[c];
+            }
         }
+        UNROLLED for (int t = 0; t < rows; t++)
+            for (int c = 0; c < FP32_COLUMNS; c++) store(out + (size_t)t * p->out + part + LANES * c, total[t][c]);
     }
-    for (int t = 0; t < rows; t++)
-        for (int c = 0; c < COLUMNS; c++) store(out + (size_t)t * p->out + panel * PANEL + LANES * c, total[t][c]);
 }
 
 typedef struct {
@@ -195,14 +200,14 @@ static void multiply_panel(const void *work, int panel) {
 #define FP32(n) case n: fp32_panel(n, p, panel, x, out); break
         if (is_int8(p)) switch (rows) {
             INT8(1); INT8(2);
-#if INT8_ROWS == 6
+#if WIDTH == 64
             INT8(3); INT8(4); INT8(5); INT8(6);
 #endif
         }
         else switch (rows) {
-            FP32(1); FP32(2);
-#if FP32_ROWS == 12
-            FP32(3); FP32(4); FP32(5); FP32(6); FP32(7); FP32(8); FP32(9); FP32(10); FP32(11); FP32(12);
+            FP32(1); FP32(2); FP32(3); FP32(4); FP32(5); FP32(6);
+#if WIDTH != 32
+            FP32(7); FP32(8); FP32(9); FP32(10); FP32(11); FP32(12);
 #endif
         }
     }

@@ -51,7 +51,7 @@ static inline float top(Floats v) {
 #endif
 static inline Floats load(const float *from) { return *(const Floats *)from; }
 static inline void store(float *to, Floats v) { *(Floats *)to = v; }
-static inline Floats all(float x) { return (Floats){0} + x; }
+static inline Floats all(float x) { return x - (Floats){0}; } /* 0 + x would be computed: it is not always x */
 static inline Floats magnitude(Floats v) { return (Floats)((Ints)v & 0x7fffffff); }
 static inline Floats rounded(Floats v) { return v + 12582912.f - 12582912.f; } /* 1.5 · 2^23: no room for fractions */
 static inline int at_most(int a, int b) { return a < b ? a : b; }

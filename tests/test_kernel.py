@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from typer.testing import CliRunner
 
 import tiny
+from jarvis_embed.cli import app
 from jarvis_embed.config import Precision
 from jarvis_embed.errors import HomeNotWritable, ModelUnsupported, WeightsDamaged
 from jarvis_embed.library import Library
@@ -251,6 +254,15 @@ def test_tuning_measures_it_in_either_precision(folder: Path, home: Path, kernel
         found = tune("small", home, precision, rounds=1, cores=1)  # type: ignore[arg-type]
         assert {way.engine for way in found.milliseconds} == {"kernel", "onnx"}
         assert load_encoder("small", home=home, precision=precision).engine == found.best.engine  # type: ignore[arg-type]
+
+
+def test_tuning_can_be_read_by_a_program(folder: Path, home: Path, kernel: None) -> None:
+    add_model("small", folder, home)
+    result = CliRunner().invoke(app, ["models", "tune", "small", "--precision", "fp32", "--json"])
+    found = json.loads(result.stdout)
+    assert (found["model"], found["precision"]) == ("small", "fp32")
+    assert f"{found['best']['engine']} {found['best']['threads']}" in found["milliseconds"]
+    assert {"kernel 1", "onnx 1"} <= found["milliseconds"].keys()
 
 
 def test_it_is_built_once_and_again_when_damaged(

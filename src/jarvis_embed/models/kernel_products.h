@@ -17,17 +17,11 @@
 #define PANEL 32 /* outputs that are computed together: their weights lie together */
 #define AHEAD 12288 /* bytes of weights that are fetched ahead: no message leaves a whole model in the nearer caches */
 
-/* Tokens at a time, as many as fill the registers with sums: there are 32, but 16 of the 32 bytes of x86. In int8 each sum
- * is two, one of integers and one of floats; in fp32 only FP32_COLUMNS vectors of a panel are computed at a time. */
+/* Tokens at a time, as many as fill the registers with sums: there are 32, on an x86 of 32 bytes 16. In int8 each sum is
+ * two, one of integers and one of floats; in fp32 only FP32_COLUMNS vectors of a panel are computed at a time. */
 #define INT8_ROWS (WIDTH == 64 ? 6 : 2)
 #define FP32_ROWS (WIDTH == 32 ? 6 : 12)
 #define FP32_COLUMNS 2
-
-#ifdef __clang__ /* it keeps sums in registers only where it unrolls, and does not unroll so many by itself */
-#define UNROLLED _Pragma("clang loop unroll(full)")
-#else
-#define UNROLLED
-#endif
 
 #define COLUMNS (PANEL / LANES)
 #define PARTS (GROUP / LANES)
@@ -43,9 +37,11 @@ typedef struct {
 
 static inline int is_int8(const Product *p) { return p->scale != NULL; }
 
-#ifdef __clang__
+#ifdef __clang__ /* it keeps sums in registers only where it unrolls, and does not unroll so many by itself */
+#define UNROLLED _Pragma("clang loop unroll(full)")
 #define PERMUTED(v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)
 #else
+#define UNROLLED
 #define PERMUTED(v, ...) __builtin_shuffle(v, (Ints){__VA_ARGS__})
 #endif
 
@@ -99,7 +95,7 @@ static inline __attribute__((always_inline)) void quantise(
     }
 }
 
-/* One panel of outputs for `rows` tokens in int8; `rows` is a constant where this is inlined, so all sums stay in registers. */
+/* One panel of outputs for `rows` tokens in int8; `rows` is a constant where this is inlined: sums stay in registers. */
 static inline __attribute__((always_inline)) void int8_panel(
     const int rows, const Product *p, int panel, const uint8_t *bytes, const float *scale, float *out) {
     const int groups = p->in / GROUP;

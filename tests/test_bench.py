@@ -152,7 +152,7 @@ def test_a_minimal_run_has_everything(tiny_folder: Path, home: Path, history: Pa
     assert str(history.parent) not in json.dumps(result)
     rows = {row["precision"]: row for row in result["rows"]}
     assert set(rows) == set(peers.OUR_FORMS)
-    assert rows["fp32"]["quality"] is None  # it is the reference itself where torch takes no part
+    assert rows["fp32 onnx"]["quality"] is None  # it is the reference itself where torch takes no part
     for row in rows.values():
         assert (row["model"], row["engine"], row["shape_only"]) == ("tiny", "ours", False)
         assert row["p50_ms"]["low"] <= row["p50_ms"]["median"] <= row["p99_ms"]["high"]
@@ -160,7 +160,7 @@ def test_a_minimal_run_has_everything(tiny_folder: Path, home: Path, history: Pa
         assert row["peak_mb"] > 1
         assert row["file_mb"] > 0
         assert row["limit"]["tokens"] > 2
-    assert "| tiny | ours fp32 |" in bench_report.markdown(result)
+    assert "| tiny | ours fp32 onnx |" in bench_report.markdown(result)
 
 
 def test_torch_takes_part_on_equal_terms(tiny_folder: Path, home: Path, history: Path, small_limits: None) -> None:
@@ -168,7 +168,7 @@ def test_torch_takes_part_on_equal_terms(tiny_folder: Path, home: Path, history:
     add_model("tiny", tiny_folder, home)
     candidates, _ = lanes.choose_models(["tiny"], "none", home, home, 1)
     spec, _ = lanes._prepare(candidates[0], "torch", "fp32", 1, home)
-    ours, _ = lanes._prepare(candidates[0], "ours", "fp32", 1, home)
+    ours, _ = lanes._prepare(candidates[0], "ours", "fp32 onnx", 1, home)
     texts = sample_texts(_settings(history)).bulk
     near = latency.agreement(peers.open_engine(spec)(texts, 4), peers.open_engine(ours)(texts, 4))
     assert near.cosine_min > 0.9999
@@ -214,7 +214,7 @@ def test_chitchat_means_its_validation_part() -> None:
 
 
 def test_a_process_that_fails_is_none(tiny_folder: Path, home: Path) -> None:
-    spec = peers.EngineSpec("ours", "fp32", str(tiny_folder / "no"), "", str(home), "mean", 32, 32, 1)
+    spec = peers.EngineSpec("ours", "fp32 onnx", str(tiny_folder / "no"), "", str(home), "mean", 32, 32, 1)
     assert lanes.fresh_process(peers.job(spec, "hey", [], 1)) is None
 
 

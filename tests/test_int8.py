@@ -77,7 +77,7 @@ def test_random_models_of_each_shape_can_be_quantised(
     assert cosines(folder, home, ["hey", "wanna grab lunch?", "", "x" * 500]).min() >= 0.95
 
 
-@pytest.fixture(scope="module", params=["fp32 onnx", "int8 onnx", "int8 kernel"])
+@pytest.fixture(scope="module", params=["fp32 onnx", "fp32 kernel", "int8 onnx", "int8 kernel"])
 def minilm(request: pytest.FixtureRequest, minilm_home: Path) -> Encoder:
     precision, engine = request.param.split()
     if engine == "kernel" and kernel_library(minilm_home) is None:

@@ -85,7 +85,8 @@ def tune(
     with progress_bar(hidden=as_json) as show:
         found = tune_model(model or settings.model, root, precision or settings.precision, progress=show)
     if as_json:
-        print_json({**asdict(found), "milliseconds": {str(way): ms for way, ms in found.milliseconds.items()}})
+        named = {str(way): ms for way, ms in found.milliseconds.items()}  # JSON's keys are text
+        print_json({"model": found.model, "precision": found.precision, "best": found.best, "milliseconds": named})
         return
     for way, milliseconds in found.milliseconds.items():
         mark = "→" if way == found.best else " "

@@ -238,7 +238,7 @@ def _row(lane: Lane, lanes: Sequence[Lane], measured: _Measured) -> Row:
     """Put together what was measured of one lane, and its ratios to the peers with the same model."""
     same = {other.engine: other for other in lanes if other.candidate is lane.candidate}
     # An engine of others is the better witness; a shape's vectors mean nothing.
-    witness = None if lane.candidate.shape_only else same.get("torch fp32", same.get("ours fp32"))
+    witness = None if lane.candidate.shape_only else same.get("torch fp32", same.get("ours fp32 onnx"))
     reference = None if witness is lane else witness
     times, rates, ours = measured.single[lane.key], measured.rates[lane.key], lane.spec.kind == "ours"
     against = {

@@ -127,7 +127,7 @@ def open_lanes(
     Shapes run in our engines only.
     """
     for kind, precision in _engines(with_peers and not candidate.shape_only):
-        if precision == "int8 kernel" and not _has_kernel(candidate):
+        if precision.endswith("kernel") and not _has_kernel(candidate):
             note = f"There is no kernel here: {kernel_state(candidate.home)}."
             if note not in notes:
                 notes.append(note)
@@ -170,8 +170,11 @@ def _prepare(
         size = (folder / "model.onnx").stat().st_size
     else:
         ours = cast(Precision, precision.split()[0])
-        compiled = compiled_kernel if precision.endswith("kernel") else compiled_graph
-        size = len(compiled(model, ours, identify(model, ours), candidate.home))
+        identity = identify(model, ours)
+        if precision.endswith("kernel"):
+            size = sum(array.nbytes for array in compiled_kernel(model, ours, identity, candidate.home).values())
+        else:
+            size = len(compiled_graph(model, ours, identity, candidate.home))
     spec = EngineSpec(
         kind=kind,
         precision=precision,

@@ -21,7 +21,7 @@ Kind = Literal["ours", "torch", "fastembed"]
 Embed = Callable[[Sequence[str], int], Any]
 """(texts, batch size) → (n, dim) float32 of unit rows. Ours makes its own batches and ignores the size."""
 
-OUR_FORMS = ("fp32", "int8 kernel", "int8 onnx")
+OUR_FORMS = ("fp32 kernel", "fp32 onnx", "int8 kernel", "int8 onnx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class EngineSpec:
     """What it takes to open an engine, in plain values that can be sent to another process.
 
     Attributes:
-        precision: ``fp32`` or ``int8``. ``int8 kernel`` and ``int8 onnx`` are ours by either engine, ``int8 fused`` is
+        precision: ``fp32`` or ``int8``; of ours with the engine behind it (``int8 kernel``). ``int8 fused`` is
             fastembed on a file whose operators were fused first.
         model: for ours, a name or the path of a folder.
         folder: for torch the model's folder; for fastembed the folder of its ONNX file.
@@ -67,7 +67,7 @@ def _ours(spec: EngineSpec) -> Embed:
     model = Path(spec.model) if os.sep in spec.model else spec.model
     precision, _, engine = spec.precision.partition(" ")
     loaded = encoder.load_encoder(
-        model, home=spec.home, precision=precision, engine=engine or "onnx", threads=spec.threads, cache=0
+        model, home=spec.home, precision=precision, engine=engine, threads=spec.threads, cache=0
     )
     return lambda texts, _batch: loaded.embed(texts)
 

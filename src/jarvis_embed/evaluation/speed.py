@@ -78,7 +78,7 @@ def measure_search(
 def _spec(encoder: Encoder, given: str, home: Path) -> peers.EngineSpec:
     return peers.EngineSpec(
         kind="ours",
-        precision=encoder.precision,
+        precision=f"{encoder.precision} {encoder.engine}",
         model=str(Path(given).absolute()) if os.sep in given else given,
         folder="",  # what other people's engines are opened by
         home=str(home),

@@ -9,21 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
+
+import numpy as np
+import numpy.typing as npt
 
 from ..config import Precision
 from ..errors import HomeError
 from ..home import sha256_of, write_json, write_private
 from ..text import TEXT_VERSION
+from .packed import Arrays, serialised, views
 from .projections import projections_checksum
 from .store import model_home
 from .weights import ModelFolder, load_tensors
 
 GRAPH_VERSION: Final = 2
 """Raise this when the same weights give other vectors, or a compiled file is laid out in another way."""
+
+_KERNEL_LAYOUT: Final = 2
+"""Raise this when the kernel's file is laid out in another way, and no vector changes."""
 
 _log = logging.getLogger(__name__)
 
@@ -79,20 +85,32 @@ def compiled_graph(model: ModelFolder, precision: Precision, identity: Identity,
     """
     import onnxruntime
 
-    return _kept(
-        model_home(model.name, home) / "compiled" / precision / "model.onnx",
-        {"identity": asdict(identity), "config": asdict(model.config), "onnxruntime": onnxruntime.__version__},
-        lambda: _compile(model, precision),
-    )
+    path = model_home(model.name, home) / "compiled" / precision / "model.onnx"
+    wanted = {"identity": asdict(identity), "config": asdict(model.config), "onnxruntime": onnxruntime.__version__}
+    kept = _kept(path, wanted)
+    if kept is not None:
+        return kept.tobytes()
+    content = _compile(model, precision)
+    _keep(path, wanted, content)
+    return content
 
 
-def compiled_kernel(model: ModelFolder, precision: Precision, identity: Identity, home: Path) -> bytes:
-    """Return what the kernel reads of ``model``, a safetensors file; kept like the graph. ``precision`` is int8."""
-    return _kept(
-        model_home(model.name, home) / "compiled" / precision / "kernel.safetensors",
-        {"identity": asdict(identity), "config": asdict(model.config)},
-        lambda: _pack(model),
-    )
+def compiled_kernel(model: ModelFolder, precision: Precision, identity: Identity, home: Path) -> Arrays:
+    """Return what the kernel reads of ``model``: arrays in a file that is kept like the graph, and used where it lies.
+
+    Raises:
+        WeightsDamaged: the weights cannot be read.
+    """
+    path = model_home(model.name, home) / "compiled" / precision / "kernel.safetensors"
+    wanted = {"identity": asdict(identity), "config": asdict(model.config), "layout": _KERNEL_LAYOUT}
+    kept = _kept(path, wanted)
+    if kept is None:
+        content = _pack(model, precision)
+        _keep(path, wanted, content)
+        kept = _kept(path, wanted)
+        if kept is None:
+            kept = np.frombuffer(content, np.uint8)
+    return views(kept)
 
 
 def plain_graph(model: ModelFolder) -> bytes:
@@ -102,31 +120,31 @@ def plain_graph(model: ModelFolder) -> bytes:
     return bert_graph(model.config, load_tensors(model), model.pooling, fused=False)
 
 
-def _kept(path: Path, wanted: dict[str, object], make: Callable[[], bytes]) -> bytes:
-    """The content of ``path`` if it is what is wanted; else made and put there."""
-    cached = _read_cached(path, wanted)
-    if cached is not None:
-        return cached
-    content = make()
-    try:
-        write_private(path, content)
-        write_json(path.with_suffix(".json"), {**wanted, "sha256": hashlib.sha256(content).hexdigest()})
-    except HomeError as error:
-        _log.warning("the compiled model is not kept: %s", error)
-    return content
+def _kept(path: Path, wanted: dict[str, object]) -> npt.NDArray[np.uint8] | None:
+    """The file, mapped into memory, if it is what is wanted, whole and undamaged. The note is written last: it vouches.
 
-
-def _read_cached(path: Path, wanted: dict[str, object]) -> bytes | None:
-    """The cached file if it is what is wanted, whole and undamaged. The note is written last, so it vouches."""
+    A file is only ever replaced, never written to, so what is mapped stays as it was.
+    """
     try:
         note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         checksum = note.pop("sha256")
         if note != wanted:
             return None
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != checksum:
+                return None
+            return np.asarray(np.memmap(file, np.uint8, "r"))
     except (OSError, ValueError, KeyError, AttributeError):
         return None
-    return content if hashlib.sha256(content).hexdigest() == checksum else None
+
+
+def _keep(path: Path, wanted: dict[str, object], content: bytes) -> None:
+    """Put ``content`` there, if that can be done."""
+    try:
+        write_private(path, content)
+        write_json(path.with_suffix(".json"), {**wanted, "sha256": hashlib.sha256(content).hexdigest()})
+    except HomeError as error:
+        _log.warning("the compiled model is not kept: %s", error)
 
 
 def _compile(model: ModelFolder, precision: Precision) -> bytes:
@@ -138,11 +156,10 @@ def _compile(model: ModelFolder, precision: Precision) -> bytes:
     return bert_graph(model.config, tensors, model.pooling, products=products)
 
 
-def _pack(model: ModelFolder) -> bytes:
-    from safetensors.numpy import save
-
+def _pack(model: ModelFolder, precision: Precision) -> bytes:
     from .kernel import pack
     from .quantise import quantise
 
     tensors = load_tensors(model)
-    return save(pack(model.config, tensors, quantise(model.config, tensors)))
+    products = quantise(model.config, tensors) if precision == "int8" else None
+    return serialised(pack(model.config, tensors, products))

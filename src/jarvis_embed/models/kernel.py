@@ -1,8 +1,8 @@
-"""The kernel: an int8 encoder in one C function (``kernel.c``), for short messages about twice as fast as the graph.
+"""The kernel: the encoder in one C function (``kernel.c``), for short messages about twice as fast as the graph.
 
-It computes what ``graph``'s integer layers compute, from the same numbers, so its vectors are theirs but for rounding
-(cosine ≥ 0.999), and a space built by the one is open to the other. Texts are not padded. One text is shared out
-among a team of threads inside the kernel, many texts among threads that each call it.
+It computes what ``graph``'s layers compute, from the same numbers, so its vectors are theirs but for rounding (cosine
+≥ 0.999 in int8, ≥ 0.999999 in fp32), and a space built by the one is open to the other. Texts are not padded. One text
+is shared out among a team of threads inside the kernel, many texts among threads that each call it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ import numpy.typing as npt
 
 from ..errors import WeightsDamaged
 from .engine import Progress, Tokens, Vectors
-from .quantise import GROUP, Product, product_names, rounded_rows
+from .packed import LINE, Arrays
+from .quantise import GROUP, Floats, Product, joined_qkv, linear, product_names, rounded_rows
 from .registry import Pooling
 from .weights import BertConfig, Tensors
-
-Arrays = Mapping[str, npt.NDArray[Any]]
 
 _PANEL: Final = 32
 _LANES: Final = 16
@@ -44,33 +43,56 @@ def is_supported(config: BertConfig) -> bool:
     return config.hidden % GROUP == 0 and config.intermediate % GROUP == 0 and head % _LANES == 0
 
 
-def pack(config: BertConfig, tensors: Tensors, products: Mapping[str, Product]) -> dict[str, npt.NDArray[Any]]:
-    """Arrange a quantised model in the order in which the kernel reads it."""
-    words, word_scale = rounded_rows(tensors["embeddings.word_embeddings.weight"])
-    of_type_0 = tensors["embeddings.token_type_embeddings.weight"][0]
+def pack(
+    config: BertConfig, tensors: Tensors, products: Mapping[str, Product] | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """Arrange a model in the order in which the kernel reads it: quantised by ``products``, or in fp32."""
+    words, of_types = (tensors[f"embeddings.{kind}_embeddings.weight"] for kind in ("word", "token_type"))
+    rounded, scale = (words, None) if products is None else rounded_rows(words)
     packed: dict[str, npt.NDArray[Any]] = {
-        "words": words,
-        "word_scale": word_scale[:, 0],
-        "positions": tensors["embeddings.position_embeddings.weight"] + of_type_0,
+        "words": rounded,
+        "positions": tensors["embeddings.position_embeddings.weight"] + of_types[0],
+        **_packed_norm(tensors, "embeddings"),
     }
-    for name in _norm_names(config):
-        packed[name + ".gamma"] = tensors[name + ".LayerNorm.weight"]
-        packed[name + ".beta"] = tensors[name + ".LayerNorm.bias"]
-    for name, product in products.items():
-        inputs, outputs = product.weight.shape
-        sums = product.weight.reshape(-1, GROUP, outputs).sum(1, dtype=np.int32)
-        packed |= {
-            name + ".weight": product.weight.reshape(inputs // 4, 4, outputs // _PANEL, _PANEL).transpose(2, 0, 3, 1),
-            name + ".scale": _by_panel(product.scale),
-            name + ".shift": _by_panel(-128 * sums),  # activations stand around 128
-            name + ".bias": product.bias,
-        }
+    for number in range(config.layers):
+        prefix = f"encoder.layer.{number}."
+        for part, name in product_names(prefix).items():
+            if products is not None:
+                packed |= _packed_int8(name, products[name])
+            else:
+                packed |= _packed_fp32(name, *(joined_qkv(tensors, prefix) if part == "qkv" else linear(tensors, name)))
+            if part in ("joined", "outer"):
+                packed |= _packed_norm(tensors, name.removesuffix(".dense"))
+    if scale is not None:
+        packed["word_scale"] = scale[:, 0]  # last: it may end within a line of the cache
     return {name: np.ascontiguousarray(array) for name, array in packed.items()}
 
 
-def _by_panel(of_groups: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(groups, N) → (N / PANEL, groups, PANEL)."""
-    return of_groups.reshape(len(of_groups), -1, _PANEL).transpose(1, 0, 2)
+def _packed_int8(name: str, product: Product) -> dict[str, npt.NDArray[Any]]:
+    inputs, outputs = product.weight.shape
+    sums = product.weight.reshape(-1, GROUP, outputs).sum(1, dtype=np.int32)
+    return {
+        name + ".weight": product.weight.reshape(inputs // 4, 4, outputs // _PANEL, _PANEL).transpose(2, 0, 3, 1),
+        name + ".scale": _by_panel(product.scale),
+        name + ".shift": _by_panel(-128 * sums),  # activations stand around 128
+        name + ".bias": product.bias,
+    }
+
+
+def _packed_fp32(name: str, weight: Floats, bias: Floats) -> dict[str, npt.NDArray[Any]]:
+    return {name + ".weight": _by_panel(weight), name + ".bias": bias}
+
+
+def _packed_norm(tensors: Tensors, name: str) -> dict[str, npt.NDArray[Any]]:
+    return {
+        name + ".gamma": tensors[name + ".LayerNorm.weight"],
+        name + ".beta": tensors[name + ".LayerNorm.bias"],
+    }
+
+
+def _by_panel(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(K, N) → (N / PANEL, K, PANEL)."""
+    return rows.reshape(len(rows), -1, _PANEL).transpose(1, 0, 2)
 
 
 def _norm_names(config: BertConfig) -> list[str]:
@@ -189,11 +211,13 @@ class KernelEngine:
         )
 
     def _product(self, name: str) -> _Product:
-        outputs, quarters, panel, _ = self._arrays[name + ".weight"].shape
-        return _Product(4 * quarters, outputs * panel, *(self._at(f"{name}.{part}") for part in _PARTS))
+        outputs = self._arrays[name + ".bias"].size
+        inputs = self._arrays[name + ".weight"].size // outputs
+        return _Product(inputs, outputs, *(self._at(f"{name}.{part}") for part in _PARTS))
 
-    def _at(self, name: str) -> ctypes.c_void_p:
-        return _address(self._arrays[name])
+    def _at(self, name: str) -> ctypes.c_void_p | None:
+        """Where an array lies; None for what only int8 has."""
+        return _address(self._arrays[name]) if name in self._arrays else None
 
 
 def _new_team(engine: object, library: ctypes.CDLL, threads: int) -> ctypes.c_void_p:
@@ -225,9 +249,11 @@ def _address(array: npt.NDArray[Any]) -> ctypes.c_void_p:
 
 
 def _aligned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A copy that begins where a line of the cache does."""
-    buffer = np.empty(array.nbytes + 64, np.uint8)
-    offset = -buffer.ctypes.data % 64
+    """``array``, or a copy of it, that begins where a line of the cache does."""
+    if array.ctypes.data % LINE == 0 and array.flags.c_contiguous:
+        return array
+    buffer = np.empty(array.nbytes + LINE, np.uint8)
+    offset = -buffer.ctypes.data % LINE
     copy = buffer[offset : offset + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy

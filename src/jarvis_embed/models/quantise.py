@@ -65,9 +65,9 @@ def quantise(config: BertConfig, tensors: Tensors) -> dict[str, Product]:
         weight[:, values] = rotated(weight[:, values].T, head).T
         bias[values] = rotated(bias[values, None], head)[:, 0]
         products[names["qkv"]] = _product(weight, bias)
-        weight, bias = _linear(tensors, names["joined"])
+        weight, bias = linear(tensors, names["joined"])
         products[names["joined"]] = _product(rotated(weight, head), bias, rotate=False)
-        products |= {names[part]: _product(*_linear(tensors, names[part])) for part in ("inner", "outer")}
+        products |= {names[part]: _product(*linear(tensors, names[part])) for part in ("inner", "outer")}
     return products
 
 
@@ -83,7 +83,7 @@ def product_names(prefix: str) -> dict[str, str]:
 
 def joined_qkv(tensors: Tensors, prefix: str) -> tuple[Floats, Floats]:
     """Query, key and value side by side: weight (H, 3H) and bias (3H,)."""
-    parts = [_linear(tensors, f"{prefix}attention.self.{part}") for part in ("query", "key", "value")]
+    parts = [linear(tensors, f"{prefix}attention.self.{part}") for part in ("query", "key", "value")]
     return np.concatenate([weight for weight, _ in parts], axis=1), np.concatenate([bias for _, bias in parts])
 
 
@@ -108,7 +108,8 @@ def rotated(weight: Floats, size: int) -> Floats:
     return turned
 
 
-def _linear(tensors: Tensors, name: str) -> tuple[Floats, Floats]:
+def linear(tensors: Tensors, name: str) -> tuple[Floats, Floats]:
+    """Weight (K, N) and bias (N,) of one product."""
     return tensors[name + ".weight"].T, tensors[name + ".bias"]
 
 

@@ -23,7 +23,7 @@ from jarvis_embed.messages import Conversation, Message
 from jarvis_embed.models.encoder import Encoder
 from jarvis_embed.models.store import add_model
 from jarvis_embed.purge import forget, purge_all, would_forget
-from jarvis_embed.spaces.vector_log import text_key
+from jarvis_embed.spaces.vector_log import segment_key, text_key
 from jarvis_embed.text import normalise
 
 ANNA = ["xylophone dinner tonight", "xylophone at nine", "the zither is late"]
@@ -94,7 +94,7 @@ def traces(home: Path, texts: Iterable[str], encoder: Encoder) -> list[tuple[str
     found = []
     for text in texts:
         forms = [text.encode(), text.encode("utf-16-le"), text.encode("utf-16-be"), text_key(normalise(text))]
-        forms.append(encoder.embed([text])[0].tobytes())
+        forms += [encoder.embed([text])[0].tobytes(), segment_key(text.splitlines())]
         for path in home.rglob("*"):
             content = path.read_bytes() if path.is_file() else b""
             found += [(text, path.name) for form in forms if form in content]

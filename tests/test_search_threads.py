@@ -30,8 +30,7 @@ from jarvis_embed.spaces import segment_build
 from jarvis_embed.spaces.generations import current_folder
 from jarvis_embed.spaces.manifest import read_manifest, write_manifest
 from jarvis_embed.spaces.segment_index import SEGMENT_INDEX_FILE, SEGMENTS_DELTA, SEGMENTS_FILE
-from jarvis_embed.spaces.vector_log import text_key
-from jarvis_embed.text import normalise
+from jarvis_embed.spaces.vector_log import segment_key
 from test_forgetting import traces
 
 DAY = 86_400
@@ -327,11 +326,61 @@ class TestForgetting:
             assert not any("xylophone" in pair.trigger for pair in library.pairs())
         before = segment_keys(home, encoder)
         held = "\n".join([*texts(lines("Anna", 10, 12, 12)), str(secret["text"])])
-        assert text_key(normalise(held)) in before
+        assert segment_key(held.splitlines()) in before
         ingest(home, file, [*talked, {**secret, "text": "nothing"}] if change == "edited" else talked)
         je.build(encoder, home)
-        assert text_key(normalise(held)) not in segment_keys(home, encoder)
+        assert segment_key(held.splitlines()) not in segment_keys(home, encoder)
         assert traces(home, [held, str(secret["text"])], encoder) == []
+
+
+class TestTrainedOnThreads:
+    """A model with a map of segments makes their vectors from those of their turns."""
+
+    @pytest.fixture
+    def trained(self, tmp_path: Path, tiny_folder: Path, home: Path) -> Encoder:
+        torch = pytest.importorskip("torch")
+        from jarvis_embed.models.store import find_model
+        from jarvis_embed.training.network import Network, save_network
+
+        network = Network(find_model(tiny_folder, tmp_path), context_turns=2, width=16)
+        with torch.no_grad():
+            for parameter in network.segment.parameters():
+                parameter += torch.randn(parameter.shape) * 0.3
+        save_network(network, find_model(tiny_folder, tmp_path), tmp_path / "trained")
+        home.mkdir()
+        save_settings(home, load_settings(home).model_copy(update={"precision": "fp32", "model": "trained"}))
+        add_model("trained", tmp_path / "trained", home)
+        return je.load_encoder("trained", home=home)
+
+    def test_what_a_build_stores_is_what_the_encoder_says(
+        self, trained: Encoder, home: Path, file: Path, talked: list[Line]
+    ) -> None:
+        ingest(home, file, talked)
+        je.build(trained, home)
+        asked = texts(lines("Anna", 0, 5, 3))
+        with je.Space.open(home=home, encoder=trained) as space:
+            best, *_ = space.search_threads(asked, 3)
+            said = [turn.text for turn in best.turns]
+            assert said == asked
+            assert best.score == pytest.approx(1, abs=1e-5)
+            vectors = space.segments.vectors(space.segments.rows())
+        assert not np.allclose(vectors.mean(0), trained.embed(["\n".join(asked)])[0], atol=1e-3)
+
+    def test_turns_that_were_embedded_once_are_not_embedded_again(
+        self, trained: Encoder, home: Path, file: Path, talked: list[Line], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ingest(home, file, talked)
+        seen: list[str] = []
+        embed = Encoder.embed
+
+        def counted(self: Encoder, some: list[str], *more: object) -> object:
+            seen.extend(some)
+            return embed(self, some, *more)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Encoder, "embed", counted)
+        je.build(trained, home)
+        assert seen
+        assert len(seen) <= len({str(line["text"]) for line in talked}) + 40  # what the threshold is drawn from
 
 
 class TestRunningThread:

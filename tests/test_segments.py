@@ -15,7 +15,6 @@ from jarvis_embed.conversations.segments import (
     hard_negatives,
     segment_batches,
     segment_samples,
-    segment_text,
     segments_of,
     text_of,
     windows,
@@ -90,7 +89,7 @@ class TestWindows:
 class TestCutting:
     def test_the_segments_of_a_thread_are_those_of_the_exam(self) -> None:
         talk = numbered("talk", 13)
-        ours = [segment_text(segment) for segment in segments_of(talk)]
+        ours = [tuple(turn.text for turn in segment.turns) for segment in segments_of(talk)]
         assert tuple(ours) == cut_threads([("talk", [turn.text for turn in talk.turns])]).segments
 
     def test_a_segment_knows_its_place(self) -> None:

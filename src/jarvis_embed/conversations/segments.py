@@ -57,11 +57,6 @@ def text_of(turns: Iterable[str]) -> str:
     return "\n".join(turns)
 
 
-def segment_text(segment: Segment) -> str:
-    """The text that is embedded of a segment."""
-    return text_of(turn.text for turn in segment.turns)
-
-
 def segments_of(
     thread: Thread, size: int = SEGMENT_TURNS, *, sender: str | None = None, rest: bool = False
 ) -> tuple[Segment, ...]:

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ..conversations.segments import text_of
 from ..errors import EvaluationError
 from ..models.encoder import Encoder
 from ..text import normalise
@@ -39,7 +40,11 @@ class Competitor(Protocol):
     name: str
 
     def messages(self, texts: Sequence[str]) -> Vectors:
-        """Texts that are compared with their like: triggers with triggers, sentences, segments."""
+        """Texts that are compared with their like: triggers with triggers, sentences."""
+        ...
+
+    def segments(self, segments: Sequence[Sequence[str]]) -> Vectors:
+        """Segments of threads, each by its turn texts, which are compared with each other."""
         ...
 
     def triggers(self, texts: Sequence[str], contexts: Sequence[Sequence[str]] | None = None) -> Vectors:
@@ -69,6 +74,13 @@ class EncoderCompetitor:
     def messages(self, texts: Sequence[str]) -> Dense:
         return self._messages(texts)
 
+    def segments(self, segments: Sequence[Sequence[str]]) -> Dense:
+        """A model that was trained on threads reads them in its own way; any other, as one text."""
+        if not self.encoder.has_segment_side:
+            return self.messages(list(map(text_of, segments)))
+        turns = self.messages([turn for segment in segments for turn in segment])
+        return self.encoder.as_segments(turns, list(map(len, segments)))
+
     def triggers(self, texts: Sequence[str], contexts: Sequence[Sequence[str]] | None = None) -> Dense:
         """A model that was trained to read context gets it in its own way; any other, as one text with the trigger."""
         if contexts is None:
@@ -93,6 +105,9 @@ class RandomCompetitor:
 
     def messages(self, texts: Sequence[str]) -> Dense:
         return self._vectors(texts)
+
+    def segments(self, segments: Sequence[Sequence[str]]) -> Dense:
+        return self.messages(list(map(text_of, segments)))
 
     def triggers(self, texts: Sequence[str], contexts: Sequence[Sequence[str]] | None = None) -> Dense:
         return self.messages(texts if contexts is None else _joined(texts, contexts))
@@ -128,6 +143,9 @@ class TfidfCompetitor:
     def messages(self, texts: Sequence[str]) -> Vectors:
         return self._words.transform([normalise(text) for text in texts])
 
+    def segments(self, segments: Sequence[Sequence[str]]) -> Vectors:
+        return self.messages(list(map(text_of, segments)))
+
     def triggers(self, texts: Sequence[str], contexts: Sequence[Sequence[str]] | None = None) -> Vectors:
         return self.messages(texts if contexts is None else _joined(texts, contexts))
 
@@ -144,6 +162,9 @@ class MappedCompetitor:
 
     def messages(self, texts: Sequence[str]) -> Dense:
         return self.triggers(texts)
+
+    def segments(self, segments: Sequence[Sequence[str]]) -> Dense:
+        return self.messages(list(map(text_of, segments)))
 
     def triggers(self, texts: Sequence[str], contexts: Sequence[Sequence[str]] | None = None) -> Dense:
         mapped = self._frozen.triggers(texts, contexts) @ self._weights

@@ -136,7 +136,9 @@ def run_exam(
 def _seated(encoder: Encoder, material: Material, show: Progress) -> EncoderCompetitor:
     """The examined encoder with every text embedded already, in one go: so batches are full and texts not repeated."""
     candidate = EncoderCompetitor(encoder, lambda done, total: show("embed", done, total))
-    candidate.messages(texts_of(material, in_context=not candidate.reads_context))
+    candidate.messages(
+        texts_of(material, in_context=not candidate.reads_context, joined=not candidate.encoder.has_segment_side)
+    )
     return candidate
 
 

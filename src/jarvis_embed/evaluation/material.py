@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ..conversations.pairs import pairs_in
-from ..conversations.segments import SEGMENT_TURNS, text_of, windows
+from ..conversations.segments import SEGMENT_TURNS, windows
 from ..conversations.turns import turns_of
 from ..messages import Conversation, Pair
 from ..text import folded, normalise
@@ -25,23 +25,26 @@ _HALF_TURNS: Final = 2
 NamedTurns = tuple[str, Sequence[str]]
 """A thread by its name, and its turn texts."""
 
+Turns = tuple[str, ...]
+"""The turn texts of a segment."""
+
 
 @dataclass(frozen=True, slots=True)
 class Threads:
     """Segments of threads; ``names`` gives the thread of each, equal ones side by side."""
 
-    segments: tuple[str, ...]
+    segments: tuple[Turns, ...]
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """The two halves of each thread, as texts. The first ``len(names)`` threads are held out, and ``names`` has theirs;
+    """The two halves of each thread. The first ``len(names)`` threads are held out, and ``names`` has theirs;
     the others fill up with threads of the training part, which are only there to be found.
     """
 
-    first: tuple[str, ...] = ()
-    second: tuple[str, ...] = ()
+    first: tuple[Turns, ...] = ()
+    second: tuple[Turns, ...] = ()
     names: tuple[str, ...] = ()
 
 
@@ -116,10 +119,10 @@ def cut_threads(threads: Iterable[NamedTurns], size: int = SEGMENT_TURNS) -> Thr
 
     A thread with fewer than two segments says nothing about sameness and is left out.
     """
-    segments: list[str] = []
+    segments: list[Turns] = []
     names: list[str] = []
     for name, turns in threads:
-        cuts = [text_of(turns[window.start : window.stop]) for window in windows(len(turns), size)]
+        cuts = [tuple(turns[window.start : window.stop]) for window in windows(len(turns), size)]
         if len(cuts) > 1:
             segments += cuts
             names += [name] * len(cuts)
@@ -137,7 +140,7 @@ def cut_halves(
     if not asked:
         return Halves()
     filling = _some(list(_long_enough(training)), number - len(asked), seed)
-    halves = [(text_of(turns[: len(turns) // 2]), text_of(turns[len(turns) // 2 :])) for _, turns in asked + filling]
+    halves = [(tuple(turns[: len(turns) // 2]), tuple(turns[len(turns) // 2 :])) for _, turns in asked + filling]
     first, second = zip(*halves, strict=True)
     return Halves(first, second, tuple(name for name, _ in asked))
 

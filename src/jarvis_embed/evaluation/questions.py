@@ -12,11 +12,12 @@ from typing import Final
 
 import numpy as np
 
+from ..conversations.segments import text_of
 from ..text import folded
 from . import metrics
 from .bootstrap import Contributions
 from .competitors import CONTEXT_READ, Competitor, EncoderCompetitor, in_one_text
-from .material import Halves, Material, known_responses
+from .material import Halves, Material, Turns, known_responses
 from .metrics import CANDIDATES, Vectors
 
 
@@ -157,8 +158,8 @@ def _thread_similarity_public(who: Competitor, room: Room) -> Answers:
     return _threads(who, room, daily.segments, daily.names) if daily else {}
 
 
-def _threads(who: Competitor, room: Room, segments: Sequence[str], names: Sequence[str]) -> Answers:
-    found = metrics.thread_similarity(who.messages(segments), names, seed=room.seed)
+def _threads(who: Competitor, room: Room, segments: Sequence[Turns], names: Sequence[str]) -> Answers:
+    found = metrics.thread_similarity(who.segments(segments), names, seed=room.seed)
     parts = {"same": found.same, "other": found.other, "auc": found.auc}
     values = {part: figure.value for part, figure in parts.items()}
     return {
@@ -178,7 +179,7 @@ def _thread_retrieval_public(who: Competitor, room: Room) -> Answers:
 
 
 def _retrieved(who: Competitor, halves: Halves) -> Answers:
-    first, second = who.messages(halves.first), who.messages(halves.second)
+    first, second = who.segments(halves.first), who.segments(halves.second)
     many = len(halves.names)
     found = metrics.thread_retrieval(first, second, halves.names)
     alone = metrics.thread_retrieval(first[:many], second[:many], halves.names)
@@ -309,19 +310,20 @@ QUESTIONS: Final[tuple[Question, ...]] = (
 """The exam, in the order of its table."""
 
 
-def texts_of(material: Material, *, in_context: bool = True) -> list[str]:
+def texts_of(material: Material, *, in_context: bool = True, joined: bool = True) -> list[str]:
     """Every text that a competitor is going to be asked about: embedded in one go, and the words of TF-IDF.
 
     Args:
         in_context: also each trigger with its context as one text.
+        joined: segments as one text each, and not turn by turn.
     """
     public = material.public
     texts = [text for pair in (*material.pairs, *material.training) for text in (pair.trigger, pair.response)]
     if in_context:
         texts += [in_one_text(pair.trigger, pair.context[-CONTEXT_READ:]) for pair in material.pairs]
-    texts += material.threads.segments
-    texts += material.daily.segments if material.daily else ()
-    texts += [text for halves in (material.halves, material.daily_halves) for text in (*halves.first, *halves.second)]
+    segments = [*material.threads.segments, *(material.daily.segments if material.daily else ())]
+    segments += [one for halves in (material.halves, material.daily_halves) for one in (*halves.first, *halves.second)]
+    texts += map(text_of, segments) if joined else [turn for segment in segments for turn in segment]
     texts += [record.context[-1] for record in material.replies or ()]
     texts += [text for one in public.quality_dev or () for text in (one.context[-1], one.response)]
     texts += [text for one in public.stsb_dev or () for text in (one.a, one.b)]

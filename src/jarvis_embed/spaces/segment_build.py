@@ -1,8 +1,9 @@
 """Library + encoder → the segments of a generation.
 
-A segment's vector is that of its text, embedded as a whole, as the exam and training have it (docs/index.md compares it
-with the mean of its turns' vectors). It costs a build about as much as the turns do; so texts that were embedded once
-are known by their keys, and only conversations that have changed are cut into threads anew.
+A model that was trained on threads makes a segment's vector from those of its turns, which are known mostly. With any
+other, it is that of the joined text (docs/segments.md compares it with the mean of its turns' vectors), and costs a
+build about as much as the turns do. What was embedded once is known by its key, and only conversations that have
+changed are cut into threads anew.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..conversations.links import shipped_scorer
-from ..conversations.segments import segment_text, segments_of
+from ..conversations.segments import segments_of
 from ..conversations.threads import threads_in
 from ..library import Library
 from ..models.encoder import Encoder
@@ -28,7 +29,7 @@ from .artifact import Array, Stream, open_artifact, write_artifact
 from .index import EXACT_BELOW, TriggerIndex
 from .known import Known
 from .segment_index import SEGMENT_INDEX_FILE, SEGMENTS_DELTA, SEGMENTS_FILE
-from .vector_log import KEY_BYTES, VectorLog, split_keys, text_key
+from .vector_log import KEY_BYTES, VectorLog, segment_key, split_keys, text_key
 
 Progress = Callable[[str, int, int], None]
 
@@ -78,15 +79,15 @@ def write_segments(
     revision = library.revision
     talks = list(library.talks())
     found = Segments()
-    waiting: dict[bytes, str] = {}
+    waiting: dict[bytes, tuple[str, ...]] = {}
     for done, talk in enumerate(talks, 1):
-        for thread, places, text in _cut(library, talk):
-            key = text_key(text)
+        for thread, places, turns in _cut(library, talk):
+            key = segment_key(turns)
             found.add(talk.id, thread, places, key)
             if key not in old and key not in log.rows:
-                waiting[key] = text
+                waiting[key] = turns
         if len(waiting) >= _AHEAD or done == len(talks):
-            _embed(encoder, waiting, log)
+            _embed(encoder, waiting, log, old)
             report("threads", done, len(talks))
     stated = found.columns() | {"revision": np.array([revision], np.int64)}
     vectors = _vectors(found, encoder.dim, log, old)
@@ -104,12 +105,12 @@ class SegmentChanges:
     """What changed since the file of all segments was written.
 
     Attributes:
-        new: segments that it does not hold. texts: of these, by key.
+        new: segments that it does not hold. turns: the texts of these, by key.
         gone: its rows that are no more, ascending. kept: how many still are.
     """
 
     new: Segments
-    texts: dict[bytes, str]
+    turns: dict[bytes, tuple[str, ...]]
     gone: npt.NDArray[np.int64]
     kept: int
 
@@ -130,25 +131,25 @@ def segment_changes(folder: Path, fingerprint: str, library: Library) -> Segment
     touched = np.fromiter((talk.id for talk in changed), np.int64, len(changed))
     suspect = np.flatnonzero(~np.isin(conversations, ids) | np.isin(conversations, touched))
     known = {_identity(base, row): row for row in suspect.tolist()}
-    new, texts = Segments(), {}
+    new, turns_of_new = Segments(), {}
     for talk in changed:
-        for thread, places, text in _cut(library, talk):
-            key = text_key(text)
+        for thread, places, turns in _cut(library, talk):
+            key = segment_key(turns)
             if known.pop((talk.id, thread, places, key), None) is None:
                 new.add(talk.id, thread, places, key)
-                texts[key] = text
+                turns_of_new[key] = turns
     gone = np.array(sorted(known.values()), np.int64)
     if len(new) + len(gone) > max(_FEW, _SHARE * len(conversations)):
         return None
-    return SegmentChanges(new, texts, gone, len(conversations) - len(gone))
+    return SegmentChanges(new, turns_of_new, gone, len(conversations) - len(gone))
 
 
 def write_segment_delta(
     staging: Path, encoder: Encoder, changes: SegmentChanges, log: VectorLog, old: Known, report: Progress
 ) -> int:
     """Write the changes into ``staging``, beside the file of all; return how many segments both have together."""
-    missing = {key: text for key, text in changes.texts.items() if key not in old and key not in log.rows}
-    _embed(encoder, missing, log)
+    missing = {key: turns for key, turns in changes.turns.items() if key not in old and key not in log.rows}
+    _embed(encoder, missing, log, old)
     new = changes.new
     stated = new.columns() | {"gone": changes.gone}
     vectors = _vectors(new, encoder.dim, log, old)
@@ -157,8 +158,8 @@ def write_segment_delta(
     return changes.kept + len(new)
 
 
-def _cut(library: Library, talk: Talk) -> Iterator[tuple[int, tuple[int, ...], str]]:
-    """Yield each segment of a conversation: where its thread begins, the places of its turns, its text, normalised.
+def _cut(library: Library, talk: Talk) -> Iterator[tuple[int, tuple[int, ...], tuple[str, ...]]]:
+    """Yield each segment of a conversation: where its thread begins, the places of its turns, their texts.
 
     A thread of one turn is no conversation, and is left out.
     """
@@ -170,9 +171,9 @@ def _cut(library: Library, talk: Talk) -> Iterator[tuple[int, tuple[int, ...], s
             continue
         begin = place_of[thread.turns[0].message_keys[0]]
         for segment in segments_of(thread, rest=True):
-            text = normalise(segment_text(segment))
-            if text:
-                yield begin, tuple(place_of[turn.message_keys[0]] for turn in segment.turns), text
+            texts = tuple(turn.text for turn in segment.turns)
+            if any(map(normalise, texts)):
+                yield begin, tuple(place_of[turn.message_keys[0]] for turn in segment.turns), texts
 
 
 def _identity(base: Mapping[str, Array], row: int) -> tuple[int, int, tuple[int, ...], bytes]:
@@ -181,13 +182,36 @@ def _identity(base: Mapping[str, Array], row: int) -> tuple[int, int, tuple[int,
     return int(base["conversation"][row]), int(base["thread"][row]), places, base["keys"][row].tobytes()
 
 
-def _embed(encoder: Encoder, texts: dict[bytes, str], log: VectorLog) -> None:
-    """Embed ``texts`` into the log, those of like length together, and let them go."""
-    keys = sorted(texts, key=lambda key: len(texts[key]))
+def _embed(encoder: Encoder, segments: dict[bytes, tuple[str, ...]], log: VectorLog, old: Known) -> None:
+    """Embed ``segments`` into the log, those of like length together, and let them go."""
+    keys = sorted(segments, key=lambda key: sum(map(len, segments[key])))
     for start in range(0, len(keys), _BLOCK):
         block = keys[start : start + _BLOCK]
-        log.append(block, encoder.embed([texts[key] for key in block]))
-    texts.clear()
+        turns = [segments[key] for key in block]
+        from_turns = encoder.has_segment_side
+        log.append(block, _from_turns(encoder, turns, log, old) if from_turns else encoder.embed_segments(turns))
+    segments.clear()
+
+
+def _from_turns(encoder: Encoder, segments: list[tuple[str, ...]], log: VectorLog, old: Known) -> Vectors:
+    """The vectors of segments from those of their turns, most of which were triggers or responses and are known."""
+    logged = log.vectors()
+    texts = list(dict.fromkeys(normalise(turn) for turns in segments for turn in turns))
+    vectors = np.empty((len(texts), encoder.dim), np.float32)
+    unknown = []
+    for row, text in enumerate(texts):
+        key = text_key(text)
+        if key in log.rows:
+            vectors[row] = logged[log.rows[key]]
+        elif key in old:
+            vectors[row] = old.vector(key)
+        else:
+            unknown.append(row)
+    if unknown:
+        vectors[unknown] = encoder.embed([texts[row] for row in unknown])
+    row_of = {text: row for row, text in enumerate(texts)}
+    rows = [row_of[normalise(turn)] for turns in segments for turn in turns]
+    return encoder.as_segments(vectors[rows], list(map(len, segments)))
 
 
 def _vectors(segments: Segments, dim: int, log: VectorLog, old: Known) -> Stream:

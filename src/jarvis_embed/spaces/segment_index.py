@@ -2,7 +2,7 @@
 
 Two files hold them, laid out alike: those of the last whole build, and what has changed since (see ``delta``).
 
-    vectors, keys       (s, dim) float32 and (s, 16) uint8, of the segments' texts
+    vectors, keys       (s, dim) float32 and (s, 16) uint8, of the segments, by their turns
     conversation        (s,) int64: ``records.conversation_id``
     thread              (s,) int64: where in its conversation the segment's thread begins
     first, places       (s + 1,) and (p,) int64: where its turns begin, ``places[first[i] : first[i + 1]]``
@@ -37,7 +37,7 @@ _BLOCK: Final = 16_384
 
 @dataclass(frozen=True, slots=True)
 class StoredSegment:
-    """A segment as numbers: ``places`` are those of its turns in its conversation; ``key`` is that of its text."""
+    """A segment as numbers: ``places`` are those of its turns in its conversation; ``key`` is that of its turns."""
 
     conversation: int
     thread: int

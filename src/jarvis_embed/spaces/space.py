@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import Precision
-from ..conversations.segments import text_of
 from ..errors import FingerprintMismatch, HeadsMissing, InputError, SpaceMissing, SpaceStale
 from ..home import home_folder
 from ..library import Library
@@ -29,7 +28,7 @@ from .heads import HEADS_FILE, Heads, read_heads
 from .index import TriggerIndex
 from .manifest import Manifest, check_files, read_manifest
 from .segment_index import SegmentIndex, StoredSegment
-from .vector_log import text_key
+from .vector_log import segment_key
 
 VECTORS_FILE, PAIRS_FILE, INDEX_FILE = "vectors.safetensors", "pairs.safetensors", "index.safetensors"
 
@@ -210,12 +209,12 @@ class Space:
             InputError: nothing is said, or ``k`` is below 1.
             SpaceStale: the generation was built before there were segments.
         """
-        text = said if isinstance(said, str) else text_of(said)
-        if not normalise(text):
+        turns = [said] if isinstance(said, str) else list(said)
+        if not any(map(normalise, turns)):
             raise InputError("the text is empty", "Give what the conversation was about")
         if k < 1:
             raise InputError(f"cannot find {k} conversations", "Ask for 1 or more")
-        vector = self.encoder.embed([text])[0]
+        vector = self.encoder.embed_segments([turns])[0]
         talks = {talk.id: talk for talk in self.library.talks()}
         wanted = 4 * k
         while True:  # several segments may be of one thread, and what has changed since the build is passed over
@@ -235,7 +234,7 @@ class Space:
         """The segment with what was said in it; None if the library does not hold that any more."""
         talk = talks.get(segment.conversation)
         turns = () if talk is None else tuple(self.library.turns_at(talk, segment.places))
-        if talk is None or text_key(normalise(text_of(turn.text for turn in turns))) != segment.key:
+        if talk is None or segment_key(turn.text for turn in turns) != segment.key:
             return None
         people = dict.fromkeys(turn.sender for turn in turns if not turn.is_from_me and turn.sender != EARLIER)
         return ThreadMatch(talk.key, talk.name, tuple(people), turns, turns[0].start_ms, score)

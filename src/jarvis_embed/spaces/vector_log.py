@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from ..home import open_private, reported
 from ..models.engine import Vectors
+from ..text import normalise
 
 KEY_BYTES = 16
 
@@ -21,6 +23,11 @@ KEY_BYTES = 16
 def text_key(normalised: str) -> bytes:
     """The key of a normalised text: 16 bytes of its hash. The text itself is in no file of a space."""
     return hashlib.blake2b(normalised.encode("utf-8"), digest_size=KEY_BYTES).digest()
+
+
+def segment_key(turns: Iterable[str]) -> bytes:
+    """The key of a segment, by its turn texts: never that of a text which reads the same in one turn."""
+    return text_key("\x1e".join(map(normalise, turns)))
 
 
 def split_keys(keys: npt.NDArray[np.uint8]) -> list[bytes]:

@@ -85,6 +85,7 @@ class Intake:
         """
         if self._gone == self._made and not lost:
             return
+        self._db.execute("DELETE FROM feedback WHERE pair_id NOT IN (SELECT id FROM pair)")
         self._db.execute("UPDATE fact SET value = value + 1 WHERE name = 'revision'")
         if lost or self._tally["lost texts"]:
             self._db.execute(_FORGOT)
@@ -188,8 +189,8 @@ class Intake:
         key = well_formed(conversation.key)
         row = insert(
             self._db,
-            "conversation (source_id, key, digest, people, is_group, name)",
-            (origin, key, digest, *about(conversation)),
+            "conversation (source_id, key, digest, people, is_group, name, rating)",
+            (origin, key, digest, *about(conversation), conversation.rating),
         )
         indexes = {message.key: i for i, message in enumerate(conversation.messages) if message.row is None}
         messages = {well_formed(message.key): message for message in conversation.messages}

@@ -43,7 +43,7 @@ class Projection:
 
     def __call__(self, *vectors: Vectors) -> Vectors:
         """Apply it to (n, dim) arrays, one for each input; the first is what is changed."""
-        mixed = _gelu(np.concatenate(vectors, axis=1) @ self.inner.T + self.inner_bias) @ self.outer.T
+        mixed = gelu(np.concatenate(vectors, axis=1) @ self.inner.T + self.inner_bias) @ self.outer.T
         moved = vectors[0] + mixed + self.outer_bias
         return np.asarray(moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12), np.float32)
 
@@ -112,6 +112,6 @@ def _projection(tensors: Mapping[str, npt.NDArray[Any]], name: str, dim: int) ->
     return made
 
 
-def _gelu(x: Vectors) -> Vectors:
+def gelu(x: Vectors) -> Vectors:
     """By tanh (Hendrycks and Gimpel 2016), for numpy has no erf; training uses the same form."""
     return np.asarray(0.5 * x * (1 + np.tanh(0.7978845608 * (x + 0.044715 * x**3))), np.float32)

@@ -108,6 +108,11 @@ class Library:
         self.close()
 
     @property
+    def home(self) -> Path:
+        """The folder that holds everything."""
+        return self.path.parent.parent
+
+    @property
     def id(self) -> str:
         """Given at birth: a space of another library is not a space of this one."""
         return str(self._one("SELECT value FROM fact WHERE name = 'id'"))

@@ -21,6 +21,7 @@ from . import (
     labels,
     models,
     purge,
+    quality,
     report,
     train,
     watch,
@@ -44,6 +45,8 @@ app.command()(history.rollback)
 app.command()(ask.suggest)
 app.command()(ask.search)
 app.command()(classify.classify)
+app.command()(quality.feedback)
+app.add_typer(quality.app, name="quality")
 app.add_typer(labels.app, name="labels")
 app.add_typer(train.app, name="train")
 app.command()(exam.exam)

@@ -219,7 +219,8 @@ def judgements(exchange: Exchange, machine: float) -> list[Judgement]:
     """What people, and the host, said of the reply itself.
 
     The owner's feedback and each tapback count as a rater. The rating of a conversation speaks of all its replies, so
-    to each it is worth its share of one. The host's score is a program's, as ours is.
+    to each it is worth its share of one. The host's score is a program's, as ours is; where it flags a text as no reply
+    at all, that is taken for a fact.
 
     Args:
         machine: raters that the word of a program is worth.
@@ -234,7 +235,7 @@ def judgements(exchange: Exchange, machine: float) -> list[Judgement]:
     if exchange.host_quality is not None:
         found.append(Judgement("host_quality", min(max(exchange.host_quality, 0.0), 1.0), machine))
     if not NO_REPLY.isdisjoint(exchange.host_flags or ()):
-        found.append(Judgement("host_flags", 0.0, machine))
+        found.append(Judgement("host_flags", 0.0, 1.0))
     if exchange.rating is not None:
         value, replies = exchange.rating
         found.append(Judgement("rating", value, 1 / max(replies, 1)))

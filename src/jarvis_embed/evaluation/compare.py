@@ -39,6 +39,7 @@ from .data import PublicData
 from .exam import Exam, Metric, run_exam
 from .material import prepare
 from .model_times import ROUNDS, Speed, shape_encoders, time_models
+from .quality import CalibrationBin
 from .speed import measure_search
 from .splits import Sides
 from .trigger_map import TriggerMap, map_triggers
@@ -100,6 +101,7 @@ class Model:
         against: other model → key of the metric → how much higher this model's figure is.
         space, stages, map: of its space; None and empty where no history was ingested.
         stages: median time of each stage of ``suggest``.
+        calibration: predicted quality beside human ratings; empty without a quality head, or without ``quality_dev``.
         labels, confusions: name of a classifier's metric → F1 of each label, and confusion, on the gold labels.
     """
 
@@ -117,6 +119,7 @@ class Model:
     map: TriggerMap | None = None
     labels: Mapping[str, tuple[LabelFigure, ...]] = field(default_factory=dict)
     confusions: Mapping[str, Confusion] = field(default_factory=dict)
+    calibration: tuple[CalibrationBin, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +310,7 @@ def _model(
             row.name: tuple(_label_figures(exam, row, seed)) for row in exam.metrics if row.name in exam.confusions
         },
         confusions=exam.confusions,
+        calibration=exam.calibration,
     )
 
 

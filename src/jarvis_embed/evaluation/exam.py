@@ -31,6 +31,7 @@ from .classifiers import Confusion, load_gold
 from .competitors import Competitor, EncoderCompetitor
 from .data import read_folder
 from .material import Material, prepare
+from .quality import CalibrationBin, calibration
 from .questions import QUESTIONS, Measured, Question, Room, reference_texts, texts_of
 from .splits import Sides, split_history
 
@@ -94,6 +95,7 @@ class Exam:
         contributions: key of a metric → what each conversation contributed; for paired differences between models
             that are examined in one process. Never stored: it names conversations.
         confusions: name of a classifier's metric → its confusion on the gold labels.
+        calibration: predicted quality beside human ratings, part by part; empty for a model without a quality head.
     """
 
     schema: int
@@ -113,6 +115,7 @@ class Exam:
     seconds: float
     contributions: Mapping[str, Contributions] = field(default_factory=dict, repr=False, compare=False)
     confusions: Mapping[str, Confusion] = field(default_factory=dict)
+    calibration: tuple[CalibrationBin, ...] = ()
 
     def metric(self, name: str, on: str = "", variant: str = "") -> Metric:
         """The first row of that name whose ``on`` and ``variant`` begin as given.
@@ -225,6 +228,7 @@ def run_exam(
         seconds=time.perf_counter() - start,
         contributions=contributions,
         confusions=confusions,
+        calibration=calibration(candidate, public.quality_dev or ()),
     )
 
 
@@ -273,7 +277,9 @@ def _generation_of(folder: Path, fingerprint: str) -> Path | None:
 def _seated(encoder: Encoder, material: Material, show: Progress) -> EncoderCompetitor:
     """The examined encoder with every text embedded already, in one go: so batches are full and texts not repeated."""
     candidate = EncoderCompetitor(encoder, lambda done, total: show("embed", done, total))
-    candidate.messages(texts_of(material, in_context=not candidate.reads_context))
+    head = encoder.quality_head
+    turns = 1 if head is None else head.turns
+    candidate.messages(texts_of(material, in_context=not candidate.reads_context, quality_turns=turns))
     return candidate
 
 

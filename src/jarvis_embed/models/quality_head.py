@@ -2,9 +2,9 @@
 
 It reads what trigger and response are to each other, not what either is alone: cosines of the response with each turn,
 the product and the difference of the two mapped vectors. The maps are those of the model
-(``projections``), or, for an encoder that was not trained, maps of the head's own. On that stands one linear layer, or
-one with a small layer before it. Two files beside the weights: ``quality.safetensors`` and ``quality.json``, which says
-for which fingerprints it was made. Numpy only.
+(``projections``), or, for an encoder that was not trained, maps of the head's own. On that stands one linear layer,
+with a small layer beside it where that is worth it. Two files beside the weights: ``quality.safetensors``, and
+``quality.json``, which says for which fingerprints it was made. Numpy only.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ PARTS: Final = ("fit", "cosines", "product", "difference", "asked", "answered")
 product and absolute difference, (dim,) each; and the two vectors. *Asked* is the trigger with its context through the
 map for context, *answered* the response through the map for responses."""
 
+_INNER: Final = ("inner", "inner_bias", "inner_outer")
 _AGAIN: Final = "Train it again: jarvis-embed train quality"
 Floats = npt.NDArray[np.float32]
 
@@ -43,8 +44,8 @@ class QualityHead:
     Attributes:
         fingerprints: of the encoders it may be used with: the same weights in int8 and in fp32.
         parts: which of ``PARTS`` it reads. turns: how many turns, the trigger counted.
-        outer: (w,) and ``bias``: the linear layer. inner: (w, f) and inner_bias: (w,), the layer before it, with gelu;
-            None for a head that is linear, where w is f.
+        outer: (f,) and ``bias``: the linear layer. inner: (w, f), inner_bias: (w,) and inner_outer: (w,): a layer with
+            gelu beside it, whose log odds are added; None for a head that is linear.
         maps: maps of its own; None to use those of the model.
         facts: how it was made, and what it reached.
     """
@@ -56,6 +57,7 @@ class QualityHead:
     bias: float
     inner: Floats | None = None
     inner_bias: Floats | None = None
+    inner_outer: Floats | None = None
     maps: Projections | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -74,9 +76,10 @@ class QualityHead:
     def logits(self, turns: Sequence[Vectors], responses: Vectors, projections: Projections) -> Floats:
         """The log odds of ``scores``."""
         inputs = self.inputs(turns, responses, projections)
-        if self.inner is not None and self.inner_bias is not None:
-            inputs = gelu(inputs @ self.inner.T + self.inner_bias)
-        return np.asarray(inputs @ self.outer + self.bias, np.float32)
+        logits = inputs @ self.outer + self.bias
+        if self.inner is not None and self.inner_bias is not None and self.inner_outer is not None:
+            logits = logits + gelu(inputs @ self.inner.T + self.inner_bias) @ self.inner_outer
+        return np.asarray(logits, np.float32)
 
     def inputs(self, turns: Sequence[Vectors], responses: Vectors, projections: Projections) -> Floats:
         """What the linear layers read, (n, f) float32."""
@@ -109,7 +112,7 @@ def width_of(parts: Sequence[str], turns: int, dim: int) -> int:
 
 
 def write_head(folder: Path, head: QualityHead) -> None:
-    """Write both files into ``folder``; the numbers that weigh most in 16 bits are kept in 32, for they are few.
+    """Write both files into ``folder``. The maps are kept in 16 bits, all else in 32.
 
     Raises:
         DiskFull, HomeNotWritable: as they say.
@@ -117,8 +120,7 @@ def write_head(folder: Path, head: QualityHead) -> None:
     from safetensors.numpy import save
 
     tensors = {"outer": head.outer, "bias": np.array([head.bias], np.float32)}
-    if head.inner is not None and head.inner_bias is not None:
-        tensors |= {"inner": head.inner, "inner_bias": head.inner_bias}
+    tensors |= {name: one for name in _INNER if (one := getattr(head, name)) is not None}
     for name in ("response", "context"):
         projection = None if head.maps is None else getattr(head.maps, name)
         if projection is not None:
@@ -156,15 +158,16 @@ def read_head(folder: Path, fingerprint: str, dim: int) -> QualityHead | None:
 def _head(stated: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], dim: int) -> QualityHead:
     parts, turns = tuple(map(str, stated["parts"])), int(stated["turns"])
     maps = projections_of(tensors, dim)
-    inner, inner_bias = tensors.get("inner"), tensors.get("inner_bias")
+    inner, inner_bias, inner_outer = (tensors.get(name) for name in _INNER)
     outer, wide = np.asarray(tensors["outer"], np.float32), width_of(parts, turns, dim)
     if not parts or not set(parts) <= set(PARTS) or turns < 1:
         raise ValueError("unknown parts")
-    if (inner is None) != (inner_bias is None) or outer.shape != (wide if inner is None else len(inner),):
+    layer = [one for one in (inner, inner_bias, inner_outer) if one is not None]
+    shapes = [one.shape for one in layer]
+    width = shapes[0][0] if shapes else 0
+    if outer.shape != (wide,) or shapes not in ([], [(width, wide), (width,), (width,)]):
         raise ValueError("the layers do not fit")
-    if inner is not None and inner_bias is not None and (inner.shape[1:], inner_bias.shape) != ((wide,), outer.shape):
-        raise ValueError("the layers do not fit")
-    numbers = (tensors["bias"], outer, *(one for one in (inner, inner_bias) if one is not None))
+    numbers = (tensors["bias"], outer, *layer)
     if not all(np.isfinite(one).all() for one in numbers):
         raise ValueError("a weight is no number")
     return QualityHead(
@@ -175,6 +178,7 @@ def _head(stated: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], di
         bias=float(tensors["bias"][0]),
         inner=None if inner is None else np.asarray(inner, np.float32),
         inner_bias=None if inner_bias is None else np.asarray(inner_bias, np.float32),
+        inner_outer=None if inner_outer is None else np.asarray(inner_outer, np.float32),
         maps=maps if maps.response is not None or maps.context is not None else None,
         facts=dict(stated["facts"]),
     )

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ..conversations.quality import SIGNALS, Exchange, exchanges_of
+from ..conversations.quality import PACE_REPLIES, SIGNALS, Exchange, exchanges_of
 from ..conversations.quality_score import QualityWeights, SignalWeight, signal_table
 from ..errors import TrainingError
 from ..evaluation.data import RatedReply
@@ -78,6 +78,8 @@ def rated_conversations(conversations: Iterable[Conversation]) -> Iterator[Rated
         if conversation.rating is None:
             continue
         found = [exchange for _, _, _, exchange in exchanges_of(conversation)]
+        if len(found) < PACE_REPLIES:  # its rating speaks of its shortness
+            continue
         for exchange in found:
             bare = replace(exchange, rating=None)
             yield Rated(bare, conversation.rating, "conversations", 1 / len(found), conversation.key)

@@ -119,7 +119,7 @@ def test_alone_the_nearest_comes_first() -> None:
 
 
 def test_of_replies_on_which_none_agree_the_one_that_fits_comes_first() -> None:
-    now = np.array([-1.0, 2.0], np.float32)
+    now = np.array([0.1, 0.7], np.float32)
     ranked = rank(neighbours(0.8, 0.8), np.eye(2, dtype=np.float32), threshold=0.5, half_life_days=365, now=now)
     assert [r.neighbour.pair_id for r in ranked] == [1, 0]
     assert all(0 <= r.score <= 1 for r in ranked)

@@ -28,10 +28,6 @@ from .text import normalise
 SAME_REPLY: Final = 0.9
 """Replies with at least this cosine are one reply, and the best of them stands for all."""
 
-FIT_VOICE: Final = 8.0
-"""How much more a reply has to say among the neighbours for each 1 of its fit, in log odds, where a model has a side
-for replies and no quality head. A quality head gives log odds itself."""
-
 THEN: Final = 0.25
 """How much what a history shows of a reply counts, beside what the model says of it now (docs/quality.md)."""
 
@@ -179,12 +175,12 @@ def _rank(space: Space, settings: SuggestSettings, draft: _Draft) -> _Draft:
 
 
 def _quality_now(space: Space, draft: _Draft, vectors: Vectors) -> Vectors | None:
-    """Log odds that each neighbour's reply is a good one to this message; None where the model cannot tell."""
+    """How good each neighbour's reply would be to this message, 0 to 1; None where the model cannot tell."""
     head = space.encoder.quality_head
     if head is None:
-        return None if draft.asked is None else FIT_VOICE * (space.encoder.as_responses(vectors) @ draft.asked)
+        return None if draft.asked is None else np.clip(space.encoder.as_responses(vectors) @ draft.asked, 0, 1)
     turns = space.encoder.embed_turns([draft.text], [draft.context], head.turns - 1)
-    return head.logits([np.repeat(turn, len(vectors), axis=0) for turn in turns], vectors, space.encoder.projections)
+    return head.scores([np.repeat(turn, len(vectors), axis=0) for turn in turns], vectors, space.encoder.projections)
 
 
 def _fetch(space: Space, _settings: SuggestSettings, draft: _Draft) -> _Draft:
@@ -273,8 +269,9 @@ def rank(
 
     Args:
         vectors: (n, dim) float32, of the response of each neighbour.
-        now: (n,) log odds, by the model, that the reply would be a good one now. The better it would be, the more it
-            has to say on what the others agree on; and it is its quality (docs/quality.md).
+        now: (n,) how good the reply would be to this message, 0 to 1: what the quality head says, or, where a model
+            has a side for replies and no head, their cosine (docs/quality.md: the first reply's cosine to the true one
+            rises by 5 %).
         then: (n,) how good the reply was by what the history shows, 0 to 1; NaN where it does not. It counts little
             beside ``now``, and alone it decides between replies that agree as much.
         threshold: the space's; nearness is measured in its scale, for cosines of one model mean nothing in another.
@@ -282,8 +279,7 @@ def rank(
     similarity = np.array([n.score for n in neighbours], np.float64)
     nearness = np.exp((similarity - similarity.max()) / (_TEMPERATURE * max(1 - threshold, 0.01)))
     likeness = np.clip(vectors @ vectors.T, 0, 1).astype(np.float64)
-    say = nearness if now is None else nearness * np.exp(np.asarray(now, np.float64) - now.max())
-    agreement = likeness @ say / say.sum()
+    agreement = likeness @ nearness / nearness.sum()
     quality, weight = _quality(len(neighbours), now, then)
     times = np.array([n.response_ms for n in neighbours], np.float64)
     recency = 0.9 + 0.1 * 0.5 ** ((times.max() - times) / (_MS_PER_DAY * half_life_days))
@@ -295,7 +291,7 @@ def _quality(number: int, now: Vectors | None, then: Vectors | None) -> tuple[Do
     history = np.full(number, np.nan) if then is None else np.asarray(then, np.float64)
     if now is None:
         return history, np.where(np.isnan(history), 1.0, np.maximum(history, 1e-6) ** THEN)
-    chance = 1 / (1 + np.exp(-np.clip(np.asarray(now, np.float64), -30, 30)))
+    chance = np.clip(np.asarray(now, np.float64), 1e-6, 1)
     both = chance ** (1 - THEN) * np.maximum(history, 1e-6) ** THEN
     quality = np.where(np.isnan(history), chance, both)
     return quality, quality

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import jarvis_embed as je
+from conftest import SHARED
 from jarvis_embed.cli import app
 from jarvis_embed.conversations import quality
 from jarvis_embed.conversations.quality import SIGNALS, Exchange, exchanges_of, judgements
@@ -28,7 +29,8 @@ from jarvis_embed.conversations.quality_score import (
     weights_of,
 )
 from jarvis_embed.errors import InputError, TrainingError
-from jarvis_embed.evaluation.data import RatedReply
+from jarvis_embed.evaluation.data import RatedReply, read_rated
+from jarvis_embed.evaluation.splits import assert_disjoint
 from jarvis_embed.forgetting import Wish
 from jarvis_embed.messages import Conversation, Message, Tapback
 from jarvis_embed.models.encoder import Encoder, load_encoder
@@ -39,6 +41,7 @@ from jarvis_embed.spaces.manifest import read_manifest, write_manifest
 from jarvis_embed.spaces.quality import QUALITY_FILE
 from jarvis_embed.spaces.space import Space
 from jarvis_embed.training.quality import Rated, fit_weights, labels, rated_replies, update_weights
+from jarvis_embed.training.quality_material import rated_for_training
 
 HOUR = 3_600_000
 
@@ -224,6 +227,20 @@ def test_weights_fitted_to_feedback_are_those_of_the_home(home: Path) -> None:
 def test_public_ratings_become_rated_replies_with_their_raters() -> None:
     (one,) = rated_replies([RatedReply("grade", ("hey", "how are you?"), "good", 3.5, 10)])
     assert (one.exchange.trigger, one.raters, one.exchange.topic) == ("how are you?", 10.0, None)
+
+
+def test_no_source_of_ratings_is_learned_from_and_reported_on() -> None:
+    if not (SHARED / "data").is_dir():
+        pytest.skip("needs the public data files")
+    held_out = read_rated(SHARED / "data", "quality_dev") or ()
+    learned = rated_for_training(SHARED / "data", [t for one in held_out for t in (*one.context, one.response)])
+    assert len(learned) > 9000
+    assert {one.source for one in learned}.isdisjoint(one.source for one in held_out)
+    assert_disjoint(
+        (text for one in learned for text in (one.context[-1], one.response)),
+        (text for one in held_out for text in (*one.context, one.response)),
+        common_words=3,
+    )
 
 
 def test_chitchat_tells_how_good_its_conversations_were() -> None:

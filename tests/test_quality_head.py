@@ -19,10 +19,14 @@ from jarvis_embed.evaluation import quality as asked_for
 from jarvis_embed.evaluation.competitors import EncoderCompetitor
 from jarvis_embed.evaluation.data import RatedReply, Replies
 from jarvis_embed.evaluation.gate import Gate, judge
+from jarvis_embed.evaluation.splits import Sides
+from jarvis_embed.messages import Conversation, Message
 from jarvis_embed.models.encoder import Encoder, load_encoder
 from jarvis_embed.models.projections import Projections
 from jarvis_embed.models.quality_head import FACTS_FILE, HEAD_FILE, QualityHead, read_head, width_of, write_head
 from jarvis_embed.models.quality_store import remove_own_head, store_head
+from jarvis_embed.models.store import add_model
+from jarvis_embed.training import pairs
 from jarvis_embed.training.quality_head import (
     TURNS,
     HeadMaterial,
@@ -33,6 +37,7 @@ from jarvis_embed.training.quality_head import (
     told_apart,
 )
 from jarvis_embed.training.quality_head import Replies as Rows
+from jarvis_embed.training.quality_run import train_quality
 
 DIM = 32
 
@@ -222,6 +227,48 @@ def test_the_loss_of_ratings_asks_for_order_within_a_source_only() -> None:
 def test_the_loss_of_wrong_replies_falls_as_they_are_told_apart() -> None:
     high, low = torch.full((4,), 3.0), torch.full((4,), -3.0)
     assert told_apart(high, [low, low]) < told_apart(high, [low, high]) < told_apart(low, [high, high])
+
+
+def test_a_run_learns_head_and_weights_and_the_next_load_has_the_head(
+    home: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(5)
+
+    def said(number: int = 5) -> str:
+        return " ".join(rng.choice(tiny.WORDS, number))
+
+    def chat(key: str) -> Conversation:
+        said_by = tuple(Message(str(i), "ab"[i % 2], 1000 * i, said()) for i in range(12))
+        return Conversation(key, said_by, rating=float(rng.random()))
+
+    sides = Sides(tuple(chat(f"c{i}") for i in range(20)), tuple(chat(f"v{i}") for i in range(3)), ())
+    monkeypatch.setattr(pairs, "chitchat_history", lambda: sides)
+    files = {
+        "dailydialog": [
+            {"id": f"d{i}", "split": "train", "turns": [{"text": said()} for _ in range(6)]} for i in range(9)
+        ],
+        "samsum": [
+            {"id": f"s{i}", "turns": [{"speaker": "ab"[k % 2], "text": said()} for k in range(6)]} for i in range(9)
+        ],
+        "dailydialog_pp": [
+            {"id": f"p{i}", "context": [said()], **{k: [said()] for k in ("positives", "adversarial", "random")}}
+            for i in range(30)
+        ],
+        "quality_train": [
+            {"source": "xy"[i % 2], "context": [said(), said()], "response": said(), "score": i % 5, "n_raters": 3}
+            for i in range(80)
+        ],
+    }
+    (tmp_path / "data").mkdir()
+    for name, records in files.items():
+        (tmp_path / "data" / f"{name}.jsonl").write_text("\n".join(map(json.dumps, records)))
+    add_model("tiny", tiny_folder, home)
+    encoder = load_encoder("tiny", home=home, precision="fp32", cache=0)
+    found = train_quality(encoder, home, data=tmp_path / "data", steps=3)
+    assert found.head is not None
+    assert set(found.left_out) == {"x", "y", "conversations"}
+    for precision in ("fp32", "int8"):
+        assert load_encoder("tiny", home=home, precision=precision).quality_head is not None  # type: ignore[arg-type]
 
 
 # In the exam

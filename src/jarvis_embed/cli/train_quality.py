@@ -46,8 +46,7 @@ def quality(
     for name, value in found.left_out.items():
         out.print(f"  rank correlation with {name}, left out of the fit: {value:.3f}", markup=False)
     out.print(
-        f"Weights of signals: {count(found.rated, 'rated reply' if found.rated == 1 else 'rated replie')}, "
-        f"{count(found.feedback, 'reply' if found.feedback == 1 else 'replie')} with your feedback. "
+        f"Weights of signals: rated replies {found.rated:,}, of them with your feedback {found.feedback:,}. "
         f"Took {time.perf_counter() - start:.0f} s. Score all pairs by them: jarvis-embed build {encoder.name}",
         soft_wrap=True,
     )

@@ -142,7 +142,7 @@ def update_weights(weights: QualityWeights, feedback: Sequence[tuple[Exchange, b
     good = np.array([float(one) for _, one in feedback])
     if len(good) < FEWEST or not 0 < good.sum() < len(good):
         raise TrainingError(
-            f"{len(good)} replies have feedback, {int(good.sum())} of them good; {FEWEST} of both kinds are needed",
+            f"replies with feedback: {len(good)}, of them good {int(good.sum())}; {FEWEST} of both kinds are needed",
             "Give more: jarvis-embed feedback PAIR good|bad",
         )
     table = signal_table([replace(exchange, feedback=None) for exchange, _ in feedback])

@@ -71,6 +71,7 @@ def write_data(folder: Path, seed: int = 0) -> Path:
     def said(k: int = 5) -> str:
         return " ".join(draw.choices(tiny.WORDS, k=k))
 
+    contexts = [said() for _ in range(20)]  # each has two rated replies
     files: dict[str, list[dict[str, Any]]] = {
         "dailydialog": [
             {
@@ -85,13 +86,13 @@ def write_data(folder: Path, seed: int = 0) -> Path:
                 "id": f"ddpp-{i}",
                 "context": [said(), said()],
                 "positives": [said() for _ in range(5)],
-                "adversarial": [],
-                "random": [],
+                "adversarial": [said(), said()] if i % 2 else [],
+                "random": [said(), said()] if i % 2 else [],
             }
             for i in range(120)
         ],
         "quality_dev": [
-            {"source": f"s{i % 2}", "context": [said()], "response": said(), "score": draw.random() * 4 + 1}
+            {"source": f"s{i % 2}", "context": [contexts[i % 20]], "response": said(), "score": draw.random() * 4 + 1}
             for i in range(40)
         ],
         "stsb_dev": [{"a": said(), "b": said(), "score": draw.random() * 5} for _ in range(40)],
@@ -126,7 +127,8 @@ def test_every_metric_has_its_interval_and_its_baselines(examined: Callable[...,
     assert {row.name for row in rows} == {
         *("response_accuracy", "trigger_correlation", "reply_similarity", "reply_similarity_share", "match_agreement"),
         *("thread_similarity_same", "thread_similarity_other", "thread_similarity_auc"),
-        *("thread_retrieval", "quality_correlation", "general_similarity"),
+        *("thread_retrieval", "quality_correlation", "quality_ranking"),
+        *("quality_auc_random", "quality_auc_adversarial", "general_similarity"),
     }
     for row in rows:
         assert row.value is not None, row.key
@@ -138,7 +140,7 @@ def test_every_metric_has_its_interval_and_its_baselines(examined: Callable[...,
             assert {"random", "tf-idf"} <= row.baselines.keys()
     assert {"value", "floor", "ceiling"} == set(found.metric("reply_similarity_share", "dailydialog_pp").beside)
     assert set(found.metric("thread_retrieval").beside) == {"among", "among held-out ones alone"}
-    assert {"s0", "s1"} == set(found.metric("quality_correlation").beside)
+    assert {"s0", "s1", "pooled"} == set(found.metric("quality_correlation").beside)
     assert len({row.key for row in found.metrics}) == len(found.metrics)
 
 

@@ -94,7 +94,9 @@ def test_a_history_that_is_one_pair_is_enough(home: Path, tmp_path: Path, encode
     with Space.open(home=home, encoder=encoder) as space:
         (reply,) = je.suggest("hey", space=space, home=home).replies
     assert (reply.text, reply.support) == ("hi", 1)
-    assert reply.score == pytest.approx(1, abs=1e-4)
+    assert reply.match == pytest.approx(1, abs=1e-4)
+    assert reply.quality is not None
+    assert reply.score <= reply.match
 
 
 def neighbours(*scores: float, times: tuple[int, ...] | None = None) -> list[Neighbour]:
@@ -117,8 +119,8 @@ def test_alone_the_nearest_comes_first() -> None:
 
 
 def test_of_replies_on_which_none_agree_the_one_that_fits_comes_first() -> None:
-    fit = np.array([0.1, 0.7], np.float32)
-    ranked = rank(neighbours(0.8, 0.8), np.eye(2, dtype=np.float32), threshold=0.5, half_life_days=365, fit=fit)
+    now = np.array([0.1, 0.7], np.float32)
+    ranked = rank(neighbours(0.8, 0.8), np.eye(2, dtype=np.float32), threshold=0.5, half_life_days=365, now=now)
     assert [r.neighbour.pair_id for r in ranked] == [1, 0]
     assert all(0 <= r.score <= 1 for r in ranked)
 

@@ -11,6 +11,7 @@ from .library import Library
 from .messages import Conversation, Message, Pair, Segment, Tapback, Thread, Turn
 from .models.encoder import Encoder, load_encoder
 from .pipeline import Reply, Suggestion, Timing, suggest
+from .quality import quality
 from .spaces.build import BuildReport, build
 from .spaces.space import Match, Space, ThreadMatch
 
@@ -42,6 +43,7 @@ __all__ = [
     "classify_responses",
     "classify_triggers",
     "load_encoder",
+    "quality",
     "run_exam",
     "sources",
     "suggest",

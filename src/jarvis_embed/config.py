@@ -32,6 +32,7 @@ class SuggestSettings(BaseModel):
         min_similarity: cosine below which nothing is suggested; None for what the build found for its space.
         neighbours: how many of the nearest triggers take part.
         half_life_days: how fast a reply's recency fades.
+        min_quality: a reply that is known to be worse, 0 to 1, is never suggested.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -39,6 +40,7 @@ class SuggestSettings(BaseModel):
     min_similarity: float | None = Field(default=None, ge=-1, le=1)
     neighbours: int = Field(default=50, ge=1, le=1000)
     half_life_days: float = Field(default=365.0, gt=0)
+    min_quality: float = Field(default=0.2, ge=0, le=1)
 
 
 class Settings(BaseModel):

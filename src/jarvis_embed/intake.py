@@ -89,6 +89,7 @@ class Intake:
         lost = lost or bool(self._tally["lost texts"])  # also one that is in no pair: it is in a segment
         if self._gone == self._made and not lost:
             return
+        self._db.execute("DELETE FROM feedback WHERE pair_id NOT IN (SELECT id FROM pair)")
         self._db.execute("UPDATE fact SET value = value + 1 WHERE name = 'revision'")
         if lost:
             self._db.execute(_FORGOT)
@@ -192,8 +193,8 @@ class Intake:
         key = well_formed(conversation.key)
         row = insert(
             self._db,
-            "conversation (source_id, key, digest, people, is_group, name, changed)",
-            (origin, key, digest, *about(conversation), self._next),
+            "conversation (source_id, key, digest, people, is_group, name, changed, rating)",
+            (origin, key, digest, *about(conversation), self._next, conversation.rating),
         )
         indexes = {message.key: i for i, message in enumerate(conversation.messages) if message.row is None}
         messages = {well_formed(message.key): message for message in conversation.messages}

@@ -81,6 +81,7 @@ class Conversation:
         people: who takes part besides the owner, where the source says so: handles, names.
         is_group: whether more than two take part; None where the source does not say.
         name: what the source calls it: the title of a group, the name of a contact.
+        rating: how good those who took part found it as a whole, 0 to 1, where the source says so.
     """
 
     key: str
@@ -88,6 +89,7 @@ class Conversation:
     people: tuple[str, ...] = ()
     is_group: bool | None = None
     name: str | None = None
+    rating: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

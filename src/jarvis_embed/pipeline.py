@@ -1,7 +1,8 @@
 """One message in, ranked replies out: embed → search → classify → rank → fetch, each stage timed.
 
-The replies are the history's own. What ranks them: how near their trigger is to the message, how much the other
-neighbours' replies agree with them, and how recent they are.
+The replies are the history's own. What ranks them is match times quality. Match: how near their trigger is to the
+message, how much the other neighbours' replies agree with them, and how recent they are. Quality: how good the reply
+was then, and how good it would be now.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from .text import normalise
 SAME_REPLY: Final = 0.9
 """Replies with at least this cosine are one reply, and the best of them stands for all."""
 
-FIT: Final = 1.0
-"""What the fit of a reply counts, beside agreement."""
+THEN: Final = 0.25
+"""How much what a history shows of a reply counts, beside what the model says of it now (docs/quality.md)."""
 
 _TEMPERATURE: Final = 0.2
 _PER_TRIGGER: Final = 10
@@ -44,7 +45,9 @@ class Reply:
 
     Attributes:
         pair: where it comes from; ``pair.trigger`` is what it answered then.
-        score: what it was ranked by, 0 to 1 (see ``rank``).
+        score: what it was ranked by, 0 to 1: match times quality (see ``rank``).
+        match: how well it goes with the message and with what else was replied, 0 to 1.
+        quality: how good it is as a reply, 0 to 1; None where neither history nor model can tell.
         similarity: cosine of the message and the old trigger.
         agreement: how much the neighbours' replies resemble this one, 0 to 1.
         support: how many neighbours gave this reply, near-duplicates counted.
@@ -56,6 +59,8 @@ class Reply:
     similarity: float
     agreement: float
     support: int
+    match: float
+    quality: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,8 @@ class _Draft:
     """What is known so far of one message; each stage returns it with more filled in.
 
     Attributes:
+        known: quality of the neighbours' replies in the history; NaN where there is none.
+        poor: how many near neighbours were left out for it.
         vector: of the message, in the shared space. asked: where a trained model looks for the reply, with the turns
             before in it; None for a model without a side for replies.
     """
@@ -105,6 +112,8 @@ class _Draft:
     vector: Vectors | None = None
     asked: Vectors | None = None
     neighbours: tuple[Neighbour, ...] = ()
+    known: Vectors | None = None
+    poor: int = 0
     nearest: float = -1.0
     ranked: tuple[_Ranked, ...] = ()
     replies: tuple[Reply, ...] = ()
@@ -119,8 +128,11 @@ class _Ranked:
     score: float
     agreement: float
     support: int
+    match: float
+    quality: float | None
 
 
+Doubles = npt.NDArray[np.float64]
 Stage = Callable[[Space, SuggestSettings, _Draft], _Draft]
 
 
@@ -133,10 +145,15 @@ def _embed(space: Space, _settings: SuggestSettings, draft: _Draft) -> _Draft:
 def _search(space: Space, settings: SuggestSettings, draft: _Draft) -> _Draft:
     assert draft.vector is not None  # noqa: S101  the stage before has put it there
     found = space.neighbours(draft.vector, triggers=settings.neighbours, per_trigger=_PER_TRIGGER)
+    near = tuple(n for n in found if n.score >= draft.threshold)
+    known = space.pair_quality([n.pair_id for n in near])
+    good = [row for row, quality in enumerate(known.tolist()) if not quality < settings.min_quality]  # NaN is not worse
     return replace(
         draft,
         nearest=max((n.score for n in found), default=-1.0),
-        neighbours=tuple(n for n in found if n.score >= draft.threshold),
+        neighbours=tuple(near[row] for row in good),
+        known=known[good],
+        poor=len(near) - len(good),
     )
 
 
@@ -151,9 +168,24 @@ def _rank(space: Space, settings: SuggestSettings, draft: _Draft) -> _Draft:
     if not draft.neighbours:
         return draft
     vectors = space.vectors([n.response_row for n in draft.neighbours])
-    fit = None if draft.asked is None else space.encoder.as_responses(vectors) @ draft.asked
-    ranked = rank(draft.neighbours, vectors, threshold=draft.threshold, half_life_days=settings.half_life_days, fit=fit)
+    ranked = rank(
+        draft.neighbours,
+        vectors,
+        threshold=draft.threshold,
+        half_life_days=settings.half_life_days,
+        now=_quality_now(space, draft, vectors),
+        then=draft.known,
+    )
     return replace(draft, ranked=tuple(ranked))
+
+
+def _quality_now(space: Space, draft: _Draft, vectors: Vectors) -> Vectors | None:
+    """How good each neighbour's reply would be to this message, 0 to 1; None where the model cannot tell."""
+    head = space.encoder.quality_head
+    if head is None:
+        return None if draft.asked is None else np.clip(space.encoder.as_responses(vectors) @ draft.asked, 0, 1)
+    turns = space.encoder.embed_turns([draft.text], [draft.context], head.turns - 1)
+    return head.scores([np.repeat(turn, len(vectors), axis=0) for turn in turns], vectors, space.encoder.projections)
 
 
 def _fetch(space: Space, _settings: SuggestSettings, draft: _Draft) -> _Draft:
@@ -226,9 +258,11 @@ def suggest(
         start = time.perf_counter_ns()
         draft = stage(space, settings, draft)
         timings.append(Timing(name, (time.perf_counter_ns() - start) / 1e6))
-    notes = list(_notes(space, text))
+    notes = _notes(space, text)
     if contact is not None and not space.encoder.reads_context:
         notes.append(f"{space.encoder.name} was not trained to read what was said before, and did not")
+    if draft.poor and not draft.replies:
+        notes.append(f"what is near enough was answered poorly ({draft.poor} replies below {settings.min_quality:.2f})")
     return Suggestion(
         draft.replies, draft.trigger_label, tuple(timings), draft.nearest, threshold, tuple(notes), before
     )
@@ -258,40 +292,58 @@ def rank(
     *,
     threshold: float,
     half_life_days: float,
-    fit: Vectors | None = None,
+    now: Vectors | None = None,
+    then: Vectors | None = None,
 ) -> list[_Ranked]:
     """Order the replies of ``neighbours``, like ones merged.
 
-    A reply scores ``agreement × recency``. Agreement is the mean cosine of its vector with the replies of all
-    neighbours, its own among them, each weighted by the nearness of its trigger: so the nearest neighbour begins
-    ahead, and a reply that others gave too overtakes it. (On 1,500 held-out chitchat triggers the first reply's
-    cosine to the true one rose from 0.171 ± 0.004 for the nearest neighbour's to 0.245 ± 0.005.) Recency is 1 for
-    the newest neighbour and falls to 0.9 with age, halfway each ``half_life_days``: an old answer is still an answer.
+    A reply scores ``match × quality``, and its match is ``agreement × recency``. Agreement is the mean cosine of its
+    vector with the replies of all neighbours, its own among them, each weighted by the nearness of its trigger: so the
+    nearest neighbour begins ahead, and a reply that others gave too overtakes it. (On 1,500 held-out chitchat triggers
+    the first reply's cosine to the true one rose from 0.171 ± 0.004 for the nearest neighbour's to 0.245 ± 0.005.)
+    Recency is 1 for the newest neighbour and falls to 0.9 with age, halfway each ``half_life_days``: an old answer is
+    still an answer.
 
     Args:
         vectors: (n, dim) float32, of the response of each neighbour.
-        fit: (n,) cosines of the message, with the turns before it, and each response under a model that was trained
-            for just that. They count as much as agreement does (docs/training-log.md: the first reply's cosine to
-            the true one rises from 0.234 to 0.249).
+        now: (n,) how good the reply would be to this message, 0 to 1: what the quality head says, or, where a model
+            has a side for replies and no head, their cosine (docs/quality.md: the first reply's cosine to the true one
+            rises by 5 %).
+        then: (n,) how good the reply was by what the history shows, 0 to 1; NaN where it does not. It counts little
+            beside ``now``, and alone it decides between replies that agree as much.
         threshold: the space's; nearness is measured in its scale, for cosines of one model mean nothing in another.
     """
     similarity = np.array([n.score for n in neighbours], np.float64)
     nearness = np.exp((similarity - similarity.max()) / (_TEMPERATURE * max(1 - threshold, 0.01)))
     likeness = np.clip(vectors @ vectors.T, 0, 1).astype(np.float64)
     agreement = likeness @ nearness / nearness.sum()
-    worth = agreement if fit is None else (agreement + FIT * np.clip(fit, 0, 1)) / (1 + FIT)
+    quality, weight = _quality(len(neighbours), now, then)
     times = np.array([n.response_ms for n in neighbours], np.float64)
     recency = 0.9 + 0.1 * 0.5 ** ((times.max() - times) / (_MS_PER_DAY * half_life_days))
-    return _merged(neighbours, worth * recency, agreement, likeness)
+    return _merged(neighbours, agreement * recency, quality, weight, agreement, likeness)
+
+
+def _quality(number: int, now: Vectors | None, then: Vectors | None) -> tuple[Doubles, Doubles]:
+    """Quality of each reply, NaN where nothing is known, and what of it counts in the score: both (n,)."""
+    history = np.full(number, np.nan) if then is None else np.asarray(then, np.float64)
+    if now is None:
+        return history, np.where(np.isnan(history), 1.0, np.maximum(history, 1e-6) ** THEN)
+    chance = np.clip(np.asarray(now, np.float64), 1e-6, 1)
+    both = chance ** (1 - THEN) * np.maximum(history, 1e-6) ** THEN
+    quality = np.where(np.isnan(history), chance, both)
+    return quality, quality
 
 
 def _merged(
     neighbours: Sequence[Neighbour],
-    scores: npt.NDArray[np.float64],
-    agreement: npt.NDArray[np.float64],
-    likeness: npt.NDArray[np.float64],
+    match: Doubles,
+    quality: Doubles,
+    weight: Doubles,
+    agreement: Doubles,
+    likeness: Doubles,
 ) -> list[_Ranked]:
     """Take replies best first, and with each all that say the same."""
+    scores = match * weight
     free = np.ones(len(neighbours), bool)
     groups = []
     for best in np.argsort(-scores, kind="stable"):
@@ -299,12 +351,15 @@ def _merged(
             group = free & (likeness[best] >= SAME_REPLY)
             group[best] = True
             free &= ~group
-            groups.append(_Ranked(neighbours[best], float(scores[best]), float(agreement[best]), int(group.sum())))
+            known = None if np.isnan(quality[best]) else float(quality[best])
+            figures = (float(scores[best]), float(agreement[best]), int(group.sum()), float(match[best]), known)
+            groups.append(_Ranked(neighbours[best], *figures))
     return groups
 
 
 def _reply(ranked: _Ranked, pair: Pair) -> Reply:
-    return Reply(pair.response, pair, ranked.score, ranked.neighbour.score, ranked.agreement, ranked.support)
+    figures = (ranked.score, ranked.neighbour.score, ranked.agreement, ranked.support, ranked.match, ranked.quality)
+    return Reply(pair.response, pair, *figures)
 
 
 def _notes(space: Space, text: str) -> list[str]:

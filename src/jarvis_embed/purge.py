@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from .config import config_path, remove_settings
+from .conversations.quality_score import forget_own_weights
 from .errors import InputError, ModelError, SpaceError
 from .evaluation.comparison import comparison_path, report_path
 from .forgetting import Wish, plain
@@ -75,6 +76,7 @@ def forget(home: Path, wish: Wish, progress: Progress | None = None) -> PurgeRep
         for path in (comparison_path(home), report_path(home)):  # they are about what was, and a page may show it
             with reported(path):
                 path.unlink(missing_ok=True)
+        forget_own_weights(home)  # feedback on what is forgotten may be in them
         rebuilt, removed = [], []
     for folder in space_folders(home):
         if building_folder(folder).exists():

@@ -116,7 +116,8 @@ def well_formed_or_none(text: str | None) -> str | None:
 
 def digest_of(conversation: Conversation) -> bytes:
     """A hash over all that would be stored of a conversation."""
-    digest = hashlib.blake2b(repr(about(conversation)).encode("utf-8", "surrogatepass"), digest_size=16)
+    rated = () if conversation.rating is None else (conversation.rating,)
+    digest = hashlib.blake2b(repr((*about(conversation), *rated)).encode("utf-8", "surrogatepass"), digest_size=16)
     for message in conversation.messages:
         digest.update(repr((message.key, message.row, *stored(message))).encode("utf-8", "surrogatepass"))
     return digest.digest()

@@ -83,11 +83,25 @@ def _last_changes(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE conversation ADD COLUMN changed INTEGER NOT NULL DEFAULT 0")
 
 
+def _feedback(db: sqlite3.Connection) -> None:
+    """What the owner says of a reply, and what those who took part say of a conversation.
+
+    A pair is written anew whenever its conversation is, so feedback does not refer to its row: it is taken out when a
+    change of the library leaves no pair of that id (``intake.Intake.finish``).
+    """
+    for statement in (
+        "ALTER TABLE conversation ADD COLUMN rating REAL",
+        "CREATE TABLE feedback (pair_id INTEGER PRIMARY KEY, good INTEGER NOT NULL, given_ms INTEGER NOT NULL)",
+    ):
+        db.execute(statement)
+
+
 MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     _first_tables,
     _structure,
     _judgements,
     _last_changes,
+    _feedback,
 )
 """``MIGRATIONS[i]`` turns version ``i`` into version ``i + 1``; version 0 is an empty file."""
 

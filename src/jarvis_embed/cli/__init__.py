@@ -21,6 +21,7 @@ from . import (
     labels,
     models,
     purge,
+    quality,
     report,
     threads,
     train,
@@ -46,6 +47,8 @@ app.command()(ask.suggest)
 app.command()(ask.search)
 app.command()(classify.classify)
 app.add_typer(threads.app, name="threads")
+app.command()(quality.feedback)
+app.add_typer(quality.app, name="quality")
 app.add_typer(labels.app, name="labels")
 app.add_typer(train.app, name="train")
 app.command()(exam.exam)

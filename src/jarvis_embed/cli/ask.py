@@ -74,6 +74,9 @@ def search(
         bool, typer.Option("--threads", help="Find past conversations like this text, which may have several lines.")
     ] = False,
     k: Annotated[int, typer.Option("-k", min=1, help="How many matches at most.")] = 5,
+    min_quality: Annotated[
+        float, typer.Option("--min-quality", min=0, max=1, help="Leave out pairs whose reply was worse, 0 to 1.")
+    ] = 0.0,
     model: ModelOption = None,
     precision: PrecisionOption = None,
     home: HomeOption = None,
@@ -89,18 +92,19 @@ def search(
             else:
                 show_conversations(conversations)
             return
-        matches = space.search(given_text(text), k)
+        matches = space.search(given_text(text), k, min_quality)
     if as_json:
         print_json({"matches": matches})
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("cosine", "when", "message", "answer"):
-        table.add_column(heading, overflow="fold", ratio=None if heading in ("cosine", "when") else 1)
+    narrow = ("cosine", "quality", "when", "pair")
+    for heading in ("cosine", "quality", "when", "message", "answer", "pair"):
+        table.add_column(heading, overflow="fold", ratio=None if heading in narrow else 1, no_wrap=heading in narrow)
     for match in matches:
         pair = match.pair
-        table.add_row(
-            f"{match.score:.2f}", day(pair.trigger_ms), one_line(pair.trigger, 160), one_line(pair.response, 160)
-        )
+        quality = "–" if match.quality is None else f"{match.quality:.2f}"
+        said = one_line(pair.trigger, 160), one_line(pair.response, 160)
+        table.add_row(f"{match.score:.2f}", quality, day(pair.trigger_ms), *said, str(pair.id))
     out.print(table)
 
 
@@ -129,16 +133,17 @@ def show_replies(suggestion: Suggestion) -> None:
         )
     if not suggestion.replies:
         out.print(
-            f"Nothing good: the nearest message of the history has cosine {suggestion.nearest:.2f}, "
-            f"and below {suggestion.threshold:.2f} nothing is suggested."
+            f"Nothing good: the nearest message of the history has cosine {suggestion.nearest:.2f}, below "
+            f"{suggestion.threshold:.2f} nothing is suggested, and poor replies never are."
         )
     for place, reply in enumerate(suggestion.replies, 1):
         others = f", given {reply.support} times" if reply.support > 1 else ""
         out.print(f"{place}. ", one_line(reply.text, 300), style="bold", sep="", markup=False)
-        origin = f"   to “{one_line(reply.pair.trigger, 100)}” on {day(reply.pair.response_ms)}"
+        quality = "not known" if reply.quality is None else f"{reply.quality:.2f}"
+        origin = f"   to “{one_line(reply.pair.trigger, 100)}” on {day(reply.pair.response_ms)}, pair {reply.pair.id}"
         out.print(
             origin,
-            f" · cosine {reply.similarity:.2f}, score {reply.score:.2f}{others}",
+            f" · cosine {reply.similarity:.2f}, match {reply.match:.2f}, quality {quality}{others}",
             style="dim",
             sep="",
             markup=False,

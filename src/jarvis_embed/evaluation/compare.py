@@ -42,6 +42,7 @@ from .exam import run_exam
 from .exam_record import Exam, Metric
 from .material import prepare
 from .model_times import ROUNDS, Speed, shape_encoders, time_models
+from .quality import CalibrationBin
 from .speed import measure_search
 from .splits import Sides
 from .thread_map import ThreadMap, map_threads
@@ -105,6 +106,7 @@ class Model:
         parent: the model that it was trained from; None if it was not trained here.
         space, stages, map, thread_map: of its space; None and empty where no history was ingested.
         stages: median time of each stage of ``suggest``.
+        calibration: predicted quality beside human ratings; empty without a quality head, or without ``quality_dev``.
         labels, confusions: name of a classifier's metric → F1 of each label, and confusion, on the gold labels.
     """
 
@@ -124,6 +126,7 @@ class Model:
     parent: str | None = None
     labels: Mapping[str, tuple[LabelFigure, ...]] = field(default_factory=dict)
     confusions: Mapping[str, Confusion] = field(default_factory=dict)
+    calibration: tuple[CalibrationBin, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +329,7 @@ def _model(
             row.name: tuple(_label_figures(exam, row, seed)) for row in exam.metrics if row.name in exam.confusions
         },
         confusions=exam.confusions,
+        calibration=exam.calibration,
     )
 
 

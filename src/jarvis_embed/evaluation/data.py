@@ -41,12 +41,16 @@ class Replies:
 
 @dataclass(frozen=True, slots=True)
 class RatedReply:
-    """A record of ``quality_dev``: the mean rating that people gave a reply in its context."""
+    """A record of ``quality_dev``: the mean rating that people gave a reply in its context.
+
+    ``raters`` is how many gave one; None where the source does not say.
+    """
 
     source: str
     context: tuple[str, ...]
     response: str
     score: float
+    raters: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,11 @@ def read_rated(folder: Path, name: str) -> tuple[RatedReply, ...] | None:
         folder,
         name,
         lambda r: RatedReply(
-            _text(r["source"]), _texts(r["context"], at_least=1), _text(r["response"]), float(r["score"])
+            _text(r["source"]),
+            _texts(r["context"], at_least=1),
+            _text(r["response"]),
+            float(r["score"]),
+            None if r.get("n_raters") is None else int(r["n_raters"]),
         ),
     )
 

@@ -28,6 +28,7 @@ from .competitors import Competitor, EncoderCompetitor
 from .data import read_folder
 from .exam_record import SCHEMA, Baseline, Exam, Metric, generation_of
 from .material import Material, prepare
+from .quality import calibration
 from .questions import QUESTIONS, Measured, Question, Room, reference_texts, texts_of
 from .splits import Sides, split_history
 
@@ -130,15 +131,21 @@ def run_exam(
         seconds=time.perf_counter() - start,
         contributions=contributions,
         confusions=confusions,
+        calibration=calibration(candidate, public.quality_dev or ()),
     )
 
 
 def _seated(encoder: Encoder, material: Material, show: Progress) -> EncoderCompetitor:
     """The examined encoder with every text embedded already, in one go: so batches are full and texts not repeated."""
     candidate = EncoderCompetitor(encoder, lambda done, total: show("embed", done, total))
-    candidate.messages(
-        texts_of(material, in_context=not candidate.reads_context, joined=not candidate.encoder.has_segment_side)
+    head = encoder.quality_head
+    texts = texts_of(
+        material,
+        in_context=not candidate.reads_context,
+        joined=not encoder.has_segment_side,
+        quality_turns=1 if head is None else head.turns,
     )
+    candidate.messages(texts)
     return candidate
 
 

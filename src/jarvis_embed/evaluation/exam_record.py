@@ -16,6 +16,7 @@ from ..spaces.generations import current_folder
 from ..spaces.manifest import read_manifest
 from .bootstrap import Contributions, Difference, Interval
 from .classifiers import Confusion
+from .quality import CalibrationBin
 
 SCHEMA: Final = 1
 
@@ -73,6 +74,7 @@ class Exam:
         contributions: key of a metric → what each conversation contributed; for paired differences between models
             that are examined in one process. Never stored: it names conversations.
         confusions: name of a classifier's metric → its confusion on the gold labels.
+        calibration: predicted quality beside human ratings, part by part; empty for a model without a quality head.
     """
 
     schema: int
@@ -92,6 +94,7 @@ class Exam:
     seconds: float
     contributions: Mapping[str, Contributions] = field(default_factory=dict, repr=False, compare=False)
     confusions: Mapping[str, Confusion] = field(default_factory=dict)
+    calibration: tuple[CalibrationBin, ...] = ()
 
     def metric(self, name: str, on: str = "", variant: str = "") -> Metric:
         """The first row of that name whose ``on`` and ``variant`` begin as given.

@@ -139,6 +139,20 @@ def quality_correlation(
     return {"": Contributions(names, of_row, np.concatenate(blocks, axis=1), mean), **each}
 
 
+def auc(above: Any, below: Any, above_groups: Sequence[str], below_groups: Sequence[str]) -> Contributions:
+    """How often a value of ``above`` is higher than one of ``below``, ties counting half, over all pairs of the two.
+
+    The draws are those of its linear part: each value's own mean share of pairs in the right order.
+    """
+    above, below = np.asarray(above, np.float64), np.asarray(below, np.float64)
+    names, of_row = of_groups([*above_groups, *below_groups])
+    right = _share_below(above, below)
+    moments = np.zeros((len(of_row), 4))
+    moments[: len(above), 0], moments[: len(above), 1] = right, 1
+    moments[len(above) :, 2], moments[len(above) :, 3] = 1 - _share_below(below, above) - right.mean(), 1
+    return Contributions(names, of_row, moments, _two_means)
+
+
 @dataclass(frozen=True, slots=True)
 class ReplySimilarity:
     """Reference similarity of the true response with the one that was found: the figure, and between what it lies.

@@ -178,6 +178,20 @@ def confusion(name: str, labels: Sequence[str], counts: Sequence[Sequence[int]])
     return figure.drawn()
 
 
+def calibration(name: str, bins: Sequence[Json]) -> str:
+    """Predicted quality against the mean place that people gave, part by part."""
+    with _figure(f"calibration-{name}", 3.0) as figure:
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--")
+        across, up = [one["predicted"] for one in bins], [one["rated"] for one in bins]
+        axes.plot(across, up, color=SERIES[0], marker="o", linewidth=1.5)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("predicted quality")
+        axes.set_ylabel("place among rated replies")
+    return figure.drawn()
+
+
 def thread_histogram(name: str, histogram: Json, before: Json | None = None) -> str:
     """How cosines lie: of segments of one thread, and of different ones; each as a share of its own.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..conversations.segments import text_of
 from ..text import folded
-from . import metrics
+from . import metrics, quality
 from .bootstrap import Contributions
 from .competitors import CONTEXT_READ, Competitor, EncoderCompetitor, in_one_text
 from .material import Halves, Material, Turns, known_responses
@@ -189,17 +189,18 @@ def _retrieved(who: Competitor, halves: Halves) -> Answers:
 
 def _quality_correlation(who: Competitor, room: Room) -> Answers:
     rated = room.material.public.quality_dev or ()
-    predicted = metrics.cosines(
-        who.triggers([one.context[-1] for one in rated]), who.responses([one.response for one in rated])
-    )
-    found = metrics.quality_correlation(
-        predicted,
-        [one.score for one in rated],
-        [one.source for one in rated],
-        ["\0".join([one.source, *one.context]) for one in rated],
-    )
-    each = {source: figure.value for source, figure in found.items() if source}
-    return {"quality_correlation": Measured(found[""], len(rated), "replies", each)}
+    found, each = quality.correlation(who, rated)
+    answers = {"quality_correlation": Measured(found, len(rated), "replies", each)}
+    if (order := quality.ranking(who, rated)) is not None:
+        answers["quality_ranking"] = Measured(order, len(order.group), "pairs of replies")
+    return answers
+
+
+def _quality_auc(who: Competitor, room: Room) -> Answers:
+    records = [one for one in room.material.replies or () if one.adversarial and one.random]
+    found = quality.told_apart(who, records)
+    number = sum(len(one.positives) for one in records)
+    return {f"quality_auc_{kind}": Measured(figure, number, "good replies") for kind, figure in found.items()}
 
 
 def _general_similarity(who: Competitor, room: Room) -> Answers:
@@ -248,6 +249,12 @@ def _file_needed(name: str, has: Callable[[Material], object]) -> Callable[[Mate
     return lambda material: "" if has(material) else f"needs {name}.jsonl.gz in --data DIR"
 
 
+def _wrong_replies_needed(material: Material) -> str:
+    if any(one.adversarial and one.random for one in material.replies or ()):
+        return ""
+    return "needs dailydialog_pp.jsonl.gz with wrong replies in --data DIR"
+
+
 QUESTIONS: Final[tuple[Question, ...]] = (
     Question(("response_accuracy",), _here, _pairs_needed(100), _response_accuracy, "single turn"),
     Question(("response_accuracy",), _here, _pairs_needed(100), _response_accuracy_in_context, "with context"),
@@ -294,10 +301,16 @@ QUESTIONS: Final[tuple[Question, ...]] = (
     ),
     Question(("thread_retrieval",), _here, _halves_needed, _thread_retrieval, baselines=("random", "tf-idf", "parent")),
     Question(
-        ("quality_correlation",),
+        ("quality_correlation", "quality_ranking"),
         _named("quality_dev, mean over sources"),
         _file_needed("quality_dev", lambda m: m.public.quality_dev),
         _quality_correlation,
+    ),
+    Question(
+        ("quality_auc_random", "quality_auc_adversarial"),
+        _named("dailydialog_pp, evaluation records"),
+        _wrong_replies_needed,
+        _quality_auc,
     ),
     Question(
         ("general_similarity",),
@@ -310,12 +323,13 @@ QUESTIONS: Final[tuple[Question, ...]] = (
 """The exam, in the order of its table."""
 
 
-def texts_of(material: Material, *, in_context: bool = True, joined: bool = True) -> list[str]:
+def texts_of(material: Material, *, in_context: bool = True, joined: bool = True, quality_turns: int = 1) -> list[str]:
     """Every text that a competitor is going to be asked about: embedded in one go, and the words of TF-IDF.
 
     Args:
         in_context: also each trigger with its context as one text.
         joined: segments as one text each, and not turn by turn.
+        quality_turns: how many turns of a rated reply's context its quality head reads; 1 without a head.
     """
     public = material.public
     texts = [text for pair in (*material.pairs, *material.training) for text in (pair.trigger, pair.response)]
@@ -325,7 +339,7 @@ def texts_of(material: Material, *, in_context: bool = True, joined: bool = True
     segments += [one for halves in (material.halves, material.daily_halves) for one in (*halves.first, *halves.second)]
     texts += map(text_of, segments) if joined else [turn for segment in segments for turn in segment]
     texts += [record.context[-1] for record in material.replies or ()]
-    texts += [text for one in public.quality_dev or () for text in (one.context[-1], one.response)]
+    texts += quality.texts_of(public.quality_dev or (), material.replies or (), quality_turns)
     texts += [text for one in public.stsb_dev or () for text in (one.a, one.b)]
     return texts
 

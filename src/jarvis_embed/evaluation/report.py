@@ -112,6 +112,7 @@ def _sections(comparison: Json, texts: Mapping[int, str]) -> Iterator[Section]:
     yield _paretos(comparison)
     yield _classes(comparison)
     yield _confusions(comparison)
+    yield _calibrations(comparison)
     yield _threads(comparison)
     yield _thread_maps(comparison)
     yield _maps(comparison, texts)
@@ -205,6 +206,20 @@ def _confusions(comparison: Json) -> Section:
                 svg = plots.confusion(f"{name}-{model['name']}", labels, counts)
                 pictures.append(Picture(f"{model['name']}, {called(name).removesuffix(' F1')} labels", alt, svg))
     return Section(title, about, tuple(pictures), "" if pictures else _needed(comparison))
+
+
+def _calibrations(comparison: Json) -> Section:
+    title = "Is a reply as good as the model says?"
+    about = "Replies that people rated, in ten parts by predicted quality; on the line, people agree with the model."
+    pictures = []
+    for model in comparison["models"]:
+        if bins := model.get("calibration"):  # a comparison of an earlier version has none
+            alt = (
+                f"Calibration of {model['name']}: of the replies it finds worst people place the mean at "
+                f"{bins[0]['rated']:.2f} of 1, of those it finds best at {bins[-1]['rated']:.2f}."
+            )
+            pictures.append(Picture(model["name"], alt, plots.calibration(model["name"], bins)))
+    return Section(title, about, tuple(pictures), "" if pictures else "needs a quality head, and quality_dev in --data")
 
 
 def _threads(comparison: Json) -> Section:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ..config import EngineName, Precision, load_settings
-from ..errors import InputError, ModelError, ModelUnsupported
+from ..errors import HeadsMissing, InputError, ModelError, ModelUnsupported
 from ..home import home_folder
 from ..text import normalise
 from .compiled import Identity, compiled_graph, compiled_kernel, identify, plain_graph
@@ -24,6 +24,8 @@ from .kernel import KernelEngine, is_supported
 from .kernel_build import kernel_library, kernel_state
 from .machine import usable_cores
 from .projections import Projections, read_projections
+from .quality_head import QualityHead
+from .quality_store import find_head
 from .runtime import OnnxEngine
 from .store import find_model
 from .tokens import load_tokenizer
@@ -56,6 +58,7 @@ class Encoder:
         reads_context: whether ``embed_with_context`` gives another vector than ``embed``.
         has_response_side: whether ``embed_responses`` does.
         has_segment_side: whether ``embed_segments`` reads turns one by one.
+        quality_head: what says how good a reply is to what was said; None for a model without one.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Encoder:
         engine: Engine,
         cache: int = 0,
         projections: Projections | None = None,
+        quality_head: QualityHead | None = None,
     ) -> None:
         self.name, self.fingerprint, self.precision, self.max_length = name, fingerprint, precision, max_length
         self.engine, self.dim = engine.name, engine.dim
@@ -77,6 +81,7 @@ class Encoder:
         self.reads_context = self._projections.context is not None
         self.has_response_side = self._projections.response is not None
         self.has_segment_side = self._projections.segment is not None
+        self.quality_head = quality_head
         self._query = lru_cache(maxsize=cache)(self._embed_one)
 
     def __repr__(self) -> str:
@@ -132,16 +137,54 @@ class Encoder:
 
     def embed_in_context(self, triggers: Sequence[str], contexts: Sequence[Sequence[str]]) -> Vectors:
         """``embed_with_context`` for many: (n, dim) float32; ``contexts`` holds the turns before each trigger."""
-        alone, project = self._each(triggers), self._projections.context
+        project = self._projections.context
         if project is None or not len(triggers):
-            return alone
-        turns = [alone]
-        for back in range(1, self._projections.context_turns + 1):
+            return self._each(triggers)
+        return project(*self.embed_turns(triggers, contexts, self._projections.context_turns))
+
+    def embed_turns(self, triggers: Sequence[str], contexts: Sequence[Sequence[str]], before: int) -> list[Vectors]:
+        """Triggers, the turns right before them, and so on, ``before`` steps back: (n, dim) float32 each.
+
+        A row is zeros where nothing was said before.
+        """
+        turns = [self._each(triggers)]
+        for back in range(1, before + 1):
             there = [row for row, context in enumerate(contexts) if len(context) >= back]
-            before = np.zeros_like(alone)  # where nothing was said before
-            before[there] = self._each([contexts[row][-back] for row in there])
-            turns.append(before)
-        return project(*turns)
+            earlier = np.zeros_like(turns[0])
+            earlier[there] = self._each([contexts[row][-back] for row in there])
+            turns.append(earlier)
+        return turns
+
+    def reply_quality(self, triggers: Sequence[str], contexts: Sequence[Sequence[str]], replies: Vectors) -> Vectors:
+        """How good each reply is to its trigger, by the quality head: (n,) float32, 0 to 1.
+
+        Args:
+            contexts: the turns before each trigger, oldest first. replies: (n, dim), what ``embed`` made of them.
+
+        Raises:
+            HeadsMissing: the model has no quality head; says how to train one.
+        """
+        head = self.require_quality_head()
+        if not len(triggers):
+            return np.zeros(0, np.float32)
+        return head.scores(self.embed_turns(triggers, contexts, head.turns - 1), replies, self._projections)
+
+    def require_quality_head(self) -> QualityHead:
+        """The quality head.
+
+        Raises:
+            HeadsMissing: there is none; says how to train one.
+        """
+        if self.quality_head is None:
+            raise HeadsMissing(
+                f"{self.name} has no quality head", f"Train one: jarvis-embed train quality {self.name} --data DIR"
+            )
+        return self.quality_head
+
+    @property
+    def projections(self) -> Projections:
+        """The maps that training added."""
+        return self._projections
 
     def embed_responses(self, texts: Sequence[str]) -> Vectors:
         """Embed the reply side: equal to ``embed`` for a model without a projection of its own for replies."""
@@ -238,6 +281,7 @@ def load_encoder(
         engine=_start(found, precision, identity, root, engine, alone, many),
         cache=cache,
         projections=read_projections(found.folder, found.config.hidden),
+        quality_head=find_head(found, identity.fingerprint, root),
     )
 
 

@@ -46,7 +46,7 @@ class Projection:
 
     def __call__(self, *vectors: Vectors) -> Vectors:
         """Apply it to (n, dim) arrays, one for each input; the first is what is changed."""
-        mixed = _gelu(np.concatenate(vectors, axis=1) @ self.inner.T + self.inner_bias) @ self.outer.T
+        mixed = gelu(np.concatenate(vectors, axis=1) @ self.inner.T + self.inner_bias) @ self.outer.T
         moved = vectors[0] + mixed + self.outer_bias
         return _of_length_1(moved)
 
@@ -153,6 +153,6 @@ def _of_length_1(vectors: Vectors) -> Vectors:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
 
 
-def _gelu(x: Vectors) -> Vectors:
+def gelu(x: Vectors) -> Vectors:
     """By tanh (Hendrycks and Gimpel 2016), for numpy has no erf; training uses the same form."""
     return np.asarray(0.5 * x * (1 + np.tanh(0.7978845608 * (x + 0.044715 * x**3))), np.float32)

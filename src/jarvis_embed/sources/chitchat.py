@@ -67,7 +67,7 @@ class ChitchatSource:
     def conversations(self) -> Iterator[Conversation]:
         """Yield each conversation; the corpus keeps its messages in the order of sending."""
         for key, record in self._records.items():
-            yield Conversation(key, tuple(self._messages(record)))
+            yield Conversation(key, tuple(self._messages(record)), rating=_rating(record.get("ratings")))
 
     def _messages(self, record: dict[str, Any]) -> Iterator[Message]:
         position = 0
@@ -91,6 +91,13 @@ def _read_corpus() -> dict[str, dict[str, Any]]:
     with (Path(found.origin).parent / "dataset.json").open(encoding="utf-8") as file:
         corpus: dict[str, dict[str, Any]] = json.load(file)
     return corpus
+
+
+def _rating(given: dict[str, float] | None) -> float | None:
+    """The mean of how witty, upbeat and interesting a participant found the conversation, 1 to 10, as 0 to 1."""
+    if not given:
+        return None
+    return min(max((sum(given.values()) / len(given) - 1) / 9, 0.0), 1.0)
 
 
 def _senders(record: dict[str, Any]) -> set[str]:

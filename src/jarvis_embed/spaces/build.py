@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ..conversations.quality_score import forget_own_weights, read_weights
 from ..errors import LibraryEmpty, SpaceDamaged
 from ..home import home_folder, locked, make_private_folder, reported
 from ..library import Library
@@ -30,6 +31,7 @@ from .heads_store import carry_heads
 from .index import TriggerIndex
 from .known import Known
 from .manifest import FORMAT, Manifest, check_files, file_marks, library_versions, read_manifest, write_manifest
+from .quality import QUALITY_FILE, judged, open_quality, quality_mark, random_scale, relation, write_quality
 from .segment_build import write_segments
 from .segment_index import SEGMENTS_FILE
 from .space import INDEX_FILE, PAIRS_FILE, VECTORS_FILE, Space, write_pairs
@@ -118,6 +120,8 @@ def build(
         _clear(staging)
         log = VectorLog(staging / f"{encoder.fingerprint}.log", encoder.dim)
         keep = current is not None and _may_stay(current, library)
+        if current is not None and not keep:
+            forget_own_weights(root)  # a text is gone, and feedback on it may be in them
         if not keep and library.is_empty:
             remove_generations(model_folder)  # whatever it holds was removed from the library
         changes = None if force or current is None else changes_since(current, encoder, library)
@@ -216,6 +220,9 @@ def _unchanged(folder: Path, encoder: Encoder, library: Library) -> BuildReport 
         if SEGMENTS_FILE not in m.files:  # built when conversations could not be searched
             return None
         check_files(folder, m, checksums=True)
+        quality = open_quality(folder, m.files, encoder.fingerprint)
+        if quality is None or quality.made_with != quality_mark(read_weights(library.home), encoder):
+            return None
     except SpaceDamaged:
         return None
     counts = (m.pairs, m.triggers, m.texts, 0, m.texts, m.cut, m.index, m.delta, m.segments)
@@ -304,6 +311,7 @@ def _write(
     write_artifact(staging / PAIRS_FILE, pairs, fingerprint)
     report("index", 1, 3)
     vectors = open_artifact(staging / VECTORS_FILE, fingerprint)["vectors"]
+    _write_quality(staging, encoder, library, wanted, vectors)
     index = TriggerIndex.build(vectors[: wanted.triggers])
     write_artifact(staging / INDEX_FILE, {"faiss": index.serialised()}, fingerprint)
     report("index", 2, 3)
@@ -324,12 +332,22 @@ def _write(
         min_similarity=_min_similarity(index, vectors[: wanted.triggers]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=library_versions(),
-        files=file_marks(staging, (VECTORS_FILE, PAIRS_FILE, INDEX_FILE, *segment_files, *heads)),
+        files=file_marks(staging, (VECTORS_FILE, PAIRS_FILE, INDEX_FILE, QUALITY_FILE, *segment_files, *heads)),
         segments=segments,
     )
     write_manifest(staging, manifest)
     report("index", 3, 3)
     return manifest
+
+
+def _write_quality(staging: Path, encoder: Encoder, library: Library, wanted: _Wanted, vectors: Vectors) -> None:
+    """The quality of every pair, by all conversations."""
+    weights = read_weights(library.home)
+    rows = wanted.trigger_rows, wanted.response_rows
+    scale = random_scale(vectors.__getitem__, *rows)
+    related = relation(encoder, wanted.ids, vectors.__getitem__, *rows, scale)
+    found = judged(library.conversations(), library, weights, related)
+    write_quality(staging, found, scale, encoder.fingerprint, quality_mark(weights, encoder))
 
 
 def _gathered(keys: list[bytes], log: VectorLog, old: Known) -> Iterator[Array]:

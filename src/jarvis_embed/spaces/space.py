@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from ..config import Precision
+from ..conversations.quality_score import Explanation, explain, read_weights
 from ..errors import FingerprintMismatch, HeadsMissing, InputError, SpaceMissing, SpaceStale
 from ..home import home_folder
 from ..library import Library
@@ -27,18 +28,27 @@ from .generations import current_folder
 from .heads import HEADS_FILE, Heads, read_heads
 from .index import TriggerIndex
 from .manifest import Manifest, check_files, read_manifest
+from .quality import Floats, PairQuality, Relation, exchanges_with, open_quality, relation
 from .segment_index import SegmentIndex, StoredSegment
 from .vector_log import segment_key
 
 VECTORS_FILE, PAIRS_FILE, INDEX_FILE = "vectors.safetensors", "pairs.safetensors", "index.safetensors"
 
 
+_UNKNOWN: Final = PairQuality(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32), (0.0, 1.0), b"")
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A pair of the history whose trigger is near the text that was asked about; ``score`` is the cosine."""
+    """A pair of the history whose trigger is near the text that was asked about.
+
+    Attributes:
+        score: the cosine. quality: how good the reply was, 0 to 1; None where that is not known.
+    """
 
     pair: Pair
     score: float
+    quality: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +109,7 @@ class Space:
             self._delta = Delta.open(folder, encoder.fingerprint, self._vectors)
         self.heads = _heads_of(folder, manifest)
         self._segments: SegmentIndex | None = None
+        self._quality = open_quality(folder, manifest.files, encoder.fingerprint)
 
     @classmethod
     def open(
@@ -161,10 +172,13 @@ class Space:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def search(self, text: str, k: int = 5) -> list[Match]:
+    def search(self, text: str, k: int = 5, min_quality: float = 0.0) -> list[Match]:
         """Find the ``k`` pairs whose triggers are nearest to ``text``, best first, the newest first among equals.
 
         Pairs with the same trigger and the same response count once.
+
+        Args:
+            min_quality: leave out pairs whose reply is known to be worse, 0 to 1.
 
         Raises:
             InputError: the text is empty, or ``k`` is below 1.
@@ -175,10 +189,15 @@ class Space:
             raise InputError(f"cannot find {k} matches", "Ask for 1 or more")
         vector = self.encoder.embed([text])[0]
         wanted = k
+        per_trigger = len(self._pairs["pair_id"]) if min_quality else k  # the good replies may be the older ones
         while True:  # a stale space may name pairs that are gone from the library: then look further
-            found = self.neighbours(vector, triggers=wanted, per_trigger=k)
-            pairs = {pair.id: pair for pair in self.library.pairs([n.pair_id for n in found])}
-            matches = [Match(pairs[n.pair_id], n.score) for n in found if n.pair_id in pairs]
+            found = self.neighbours(vector, triggers=wanted, per_trigger=per_trigger)
+            quality = self.pair_quality([n.pair_id for n in found]).tolist()
+            good = [(n, q) for n, q in zip(found, quality, strict=True) if not q < min_quality]  # NaN is not worse
+            pairs = {pair.id: pair for pair in self.library.pairs([n.pair_id for n, _ in good])}
+            matches = [
+                Match(pairs[n.pair_id], n.score, None if np.isnan(q) else q) for n, q in good if n.pair_id in pairs
+            ]
             if len(matches) >= k or wanted >= len(self._index) + len(self._delta or ()):
                 return matches[:k]
             wanted *= 4
@@ -255,6 +274,34 @@ class Space:
         """The vectors of text rows: (len(rows), dim) float32."""
         wanted = np.asarray(rows, np.int64)
         return np.asarray(self._vectors[wanted]) if self._delta is None else self._delta.vectors(wanted)
+
+    def pair_quality(self, ids: Sequence[int]) -> Floats:
+        """How good the reply of each pair was, 0 to 1, the owner's feedback counted: (len(ids),) float32.
+
+        NaN for a pair of which the generation holds none, as one of an earlier version does not.
+        """
+        known = self._quality or _UNKNOWN
+        return known.of(ids, self.library.feedback(ids))
+
+    def explain_quality(self, identity: int) -> Explanation:
+        """Why a pair has the quality that it has: by the library as it is now.
+
+        Raises:
+            InputError: there is no such pair.
+        """
+        found = exchanges_with(self.library, [identity], self.relation_of([identity]))
+        if identity not in found:
+            raise InputError(f"there is no pair {identity}", "Its number stands in: jarvis-embed suggest TEXT --json")
+        return explain(found[identity], read_weights(self.library.home))
+
+    def relation_of(self, ids: Sequence[int]) -> Relation:
+        """What the vectors of pairs say of them, embedded as the library has them now."""
+        pairs = list(self.library.pairs(list(dict.fromkeys(ids))))
+        vectors = self.encoder.embed([*(pair.trigger for pair in pairs), *(pair.response for pair in pairs)])
+        places = np.arange(len(pairs))
+        scale = (self._quality or _UNKNOWN).scale
+        own = np.array([pair.id for pair in pairs], np.int64)
+        return relation(self.encoder, own, vectors.__getitem__, places, places + len(pairs), scale)
 
     def _neighbours_of(self, row: int, score: float, limit: int) -> Iterator[Neighbour]:
         """The pairs of a trigger row, newest first, each response text once."""

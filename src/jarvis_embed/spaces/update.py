@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ..conversations.quality_score import read_weights
 from ..errors import SpaceDamaged
 from ..home import FILE_MODE, reported
 from ..library import Library
@@ -25,9 +26,10 @@ from ..models.encoder import Encoder
 from ..models.engine import Vectors
 from ..text import normalise
 from .artifact import Array, open_artifact, write_artifact
-from .delta import DELTA_FILE
+from .delta import DELTA_FILE, Delta
 from .known import Known
 from .manifest import Manifest, check_files, file_marks, library_versions, read_manifest, write_manifest
+from .quality import QUALITY_FILE, judged, open_quality, quality_mark, random_scale, relation, write_quality
 from .segment_build import Progress, SegmentChanges, segment_changes, write_segment_delta
 from .segment_index import SEGMENTS_DELTA, SEGMENTS_FILE
 from .space import PAIRS_FILE, VECTORS_FILE, write_pairs
@@ -40,7 +42,7 @@ _SHARE: Final = 0.05
 
 _SEGMENTS: Final = (SEGMENTS_FILE, SEGMENTS_DELTA)
 
-DELTA_FILES: Final = (DELTA_FILE, SEGMENTS_DELTA)
+DELTA_FILES: Final = (DELTA_FILE, SEGMENTS_DELTA, QUALITY_FILE)
 """What a generation that shares the files of another has of its own."""
 
 
@@ -148,6 +150,7 @@ def write_delta(
         },
         encoder.fingerprint,
     )
+    _write_quality(staging, encoder, library, changes, (ids, trigger_rows, response_rows))
     counts = _counts(
         open_artifact(staging / PAIRS_FILE, encoder.fingerprint), changes.gone, trigger_rows, response_rows
     )
@@ -169,6 +172,32 @@ def write_delta(
     )
     write_manifest(staging, manifest)
     return manifest
+
+
+def _write_quality(
+    staging: Path, encoder: Encoder, library: Library, changes: Changes, new: tuple[npt.NDArray[np.int64], ...]
+) -> None:
+    """The quality of all pairs: anew in conversations with new ones, for what follows a reply speaks of it."""
+    fingerprint, weights = encoder.fingerprint, read_weights(library.home)
+    mark = quality_mark(weights, encoder)
+    before = open_quality(changes.folder, changes.manifest.files, fingerprint)
+    if before is not None and before.made_with != mark:
+        before = None
+    base = open_artifact(staging / PAIRS_FILE, fingerprint)
+    in_base = np.repeat(np.arange(len(base["first"]) - 1), np.diff(base["first"]))
+    old = np.asarray(base["pair_id"]), in_base, np.asarray(base["response_row"])
+    ids, trigger_rows, response_rows = (np.concatenate([one, two]) for one, two in zip(old, new, strict=True))
+    vectors = Delta.open(staging, fingerprint, open_artifact(staging / VECTORS_FILE, fingerprint)["vectors"]).vectors
+    scale = random_scale(vectors, trigger_rows, response_rows) if before is None else before.scale
+    fresh = [pair[0] for pair in changes.pairs]
+    conversations = list(library.conversations_of(fresh)) if before is not None else library.conversations()
+    if before is not None:
+        places = (library.response_places(one.key).values() for one in conversations)
+        there = np.isin(ids, [identity for found in places for identity in found])
+        ids, trigger_rows, response_rows = ids[there], trigger_rows[there], response_rows[there]
+    related = relation(encoder, ids, vectors, trigger_rows, response_rows, scale)
+    found = judged(conversations, library, weights, related)
+    write_quality(staging, found, scale, fingerprint, mark, before, changes.gone.tolist())
 
 
 def share_file(source: Path, target: Path) -> None:

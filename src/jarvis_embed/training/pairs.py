@@ -99,7 +99,7 @@ def stand(recipe: Recipe, data: Path | None, home: Path) -> Ground:
 def gather_reports(recipe: Recipe, data: Path | None, home: Path) -> dict[str, SelectionReport]:
     """What would be learned from, and what would be left out and why; nothing is embedded or trained."""
     ground = stand(recipe, data, home)
-    return {name: _chosen(name, ground, recipe, data).report for name in recipe.sources}
+    return {name: chosen_of(name, ground, recipe, data).report for name in recipe.sources}
 
 
 def gather(
@@ -114,7 +114,7 @@ def gather(
     show = progress or (lambda _stage, _done, _total: None)
     texts, sets, reports = Texts(), list[PairSet](), dict[str, SelectionReport]()
     for name, weight in recipe.sources.items():
-        chosen = _chosen(name, ground, recipe, data)
+        chosen = chosen_of(name, ground, recipe, data)
         reports[name] = chosen.report
         if weight and chosen.pairs:
             sets.append(numbered_pairs(name, chosen.pairs, texts, recipe.context_turns, weight))
@@ -327,7 +327,8 @@ def _with_triplets(pairs: PairSet, material: Material) -> PairSet:
     return replace(pairs, triplets=pairs.triggers[mined])
 
 
-def _chosen(source: Source, ground: Ground, recipe: Recipe, data: Path | None) -> Selection:
+def chosen_of(source: Source, ground: Ground, recipe: Recipe, data: Path | None) -> Selection:
+    """The pairs of a source that a run learns from, and the report of what was left out."""
     conversations = _conversations(source, ground, data)
     return chosen_pairs(conversations, ground.held_out, recipe.pairs, recipe.seed, recipe.min_quality)
 

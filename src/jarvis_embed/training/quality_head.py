@@ -1,0 +1,335 @@
+"""Learn a quality head (``models/quality_head.py``) on vectors that stay as they are.
+
+Two steps. First by contrast, without ratings: the maps take a trigger with its context to where its own reply is the
+nearest of a batch, and the head tells replies from replies to something else and from adversarial ones. Then by
+ratings: what the few cosines and the head's own log odds weigh is fitted so that of two replies of one source the
+better-rated has the higher score. More than these few numbers is not fitted to ratings, for that learned the sources by
+heart (docs/quality.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  its usual name
+
+from ..models.projections import Projection as Map
+from ..models.projections import Projections
+from ..models.quality_head import PARTS, QualityHead, width_of
+from .network import Projection
+from .objectives import contrast
+
+Rows = npt.NDArray[np.int64]
+Progress = Callable[[str, int, int], None]
+
+TURNS: Final = 3
+_READ: Final = ("fit", "cosines", "product", "difference")
+_TEMPERATURE: Final = 0.05
+_NO_CONTEXT: Final = 0.3
+"""Share of examples whose context is hidden, so that the head can do without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """Replies in context, as rows of vectors: ``turns`` (n, TURNS), the trigger first, -1 for none; responses (n,)."""
+
+    turns: Rows
+    responses: Rows
+
+    def __len__(self) -> int:
+        return len(self.responses)
+
+    def at(self, rows: Rows) -> Replies:
+        return Replies(self.turns[rows], self.responses[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class HeadMaterial:
+    """What a head learns from.
+
+    Attributes:
+        vectors: (texts, dim) of the bare encoder, float16 or float32.
+        pairs: real replies by source, and how often one of each is drawn.
+        good, adversarial, random: replies to contexts that have all three; adversarial ones reuse words of the context.
+        rated: replies that people rated; ``scores`` (n,) as given, ``sources`` (n,) whose scale that is, and how many
+            raters, (n,).
+    """
+
+    vectors: npt.NDArray[Any]
+    pairs: Sequence[tuple[Replies, float]]
+    good: Replies | None = None
+    adversarial: Replies | None = None
+    random: Replies | None = None
+    rated: Replies | None = None
+    scores: npt.NDArray[np.float32] | None = None
+    sources: npt.NDArray[np.str_] | None = None
+    raters: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRecipe:
+    """How a head is learned; ``steps`` by contrast, then ``rating_steps`` by ratings."""
+
+    steps: int = 1500
+    rating_steps: int = 300
+    batch: int = 512
+    width: int = 192
+    hidden: int = 32
+    rate: float = 2e-3
+    decay: float = 2e-2
+    dropout: float = 0.15
+    seed: int = 0
+
+
+class HeadNetwork(nn.Module):
+    """``QualityHead`` with gradients: also for an encoder that is trained together with it.
+
+    Args:
+        maps: whether it has maps of its own; False for a model whose projections give ``asked`` and ``answered``.
+    """
+
+    def __init__(self, dim: int, recipe: HeadRecipe, *, maps: bool = True) -> None:
+        super().__init__()
+        self.dim = dim
+        self.context = Projection(TURNS, dim, recipe.width) if maps else None
+        self.response = Projection(1, dim, recipe.width) if maps else None
+        self.inner = nn.Linear(width_of(_READ, TURNS, dim), recipe.hidden)
+        self.inner_outer = nn.Linear(recipe.hidden, 1, bias=False)
+        self.outer = nn.Linear(1 + TURNS, 1)
+        self.dropout = nn.Dropout(recipe.dropout)
+        nn.init.zeros_(self.inner_outer.weight)
+        nn.init.constant_(self.outer.weight, 2.0)
+
+    def mapped(self, turns: Sequence[Tensor], responses: Tensor) -> tuple[Tensor, Tensor]:
+        """Asked and answered, (n, dim) each, of turns (the trigger first) and responses."""
+        if self.context is None or self.response is None:
+            raise ValueError("this head has no maps of its own")
+        return self.context(*map(self.dropout, turns)), self.response(self.dropout(responses))
+
+    def forward(self, asked: Tensor, answered: Tensor, turns: Sequence[Tensor], responses: Tensor) -> Tensor:
+        """Log odds, (n,)."""
+        few, every = self._inputs(asked, answered, turns, responses)
+        found = self.outer(few) + self.inner_outer(self.dropout(F.gelu(self.inner(every), approximate="tanh")))
+        return torch.squeeze(found, 1)
+
+    def _inputs(
+        self, asked: Tensor, answered: Tensor, turns: Sequence[Tensor], responses: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        cosines = [(asked * answered).sum(1), *((turn * responses).sum(1) for turn in turns)]
+        few = torch.stack(cosines, 1)
+        scale = self.dim**0.5  # a product of unit vectors is small, and weights are not
+        return few, torch.cat([few, asked * answered * scale, (asked - answered).abs() * scale / 4], 1)
+
+    def exported(self, fingerprints: Sequence[str], facts: dict[str, Any]) -> QualityHead:
+        """The head as numpy runs it."""
+        scale = np.ones(width_of(_READ, TURNS, self.dim), np.float32)
+        scale[1 + TURNS : 1 + TURNS + self.dim] = self.dim**0.5
+        scale[1 + TURNS + self.dim :] = self.dim**0.5 / 4
+        outer = np.zeros(len(scale), np.float32)
+        outer[: 1 + TURNS] = _numbers(self.outer.weight)[0]
+        maps = None
+        if self.context is not None and self.response is not None:
+            maps = Projections(response=_map(self.response), context=_map(self.context))
+        return QualityHead(
+            fingerprints=tuple(fingerprints),
+            parts=tuple(part for part in PARTS if part in _READ),
+            turns=TURNS,
+            outer=outer,
+            bias=float(_numbers(self.outer.bias)[0]),
+            inner=_numbers(self.inner.weight) * scale,
+            inner_bias=_numbers(self.inner.bias),
+            inner_outer=_numbers(self.inner_outer.weight)[0],
+            maps=maps,
+            facts=facts,
+        )
+
+
+def told_apart(good: Tensor, bad: Sequence[Tensor]) -> Tensor:
+    """Loss: log odds of good replies shall be high, those of each kind of bad ones low; both sides weigh the same."""
+    wrong = sum((F.softplus(one).mean() for one in bad), good.new_zeros(()))
+    return F.softplus(-good).mean() + wrong / len(bad)
+
+
+def rating_order(logits: Tensor, scores: Tensor, sources: Tensor, raters: Tensor, least: float = 0.3) -> Tensor:
+    """Loss: of two replies of one source, the better-rated has the higher log odds (RankNet, Burges et al. 2005).
+
+    A pair weighs as its scores differ, which are in standard deviations of their source, and as its raters (their
+    harmonic mean). Ties, and differences below ``least``, say nothing.
+    """
+    apart = scores[:, None] - scores[None, :]
+    said = 2 / (1 / raters[:, None] + 1 / raters[None, :])
+    weight = ((sources[:, None] == sources[None, :]) & (apart > least)) * apart * said
+    return (F.softplus(-(logits[:, None] - logits[None, :])) * weight).sum() / weight.sum().clamp(min=1e-9)
+
+
+def fit_head(
+    material: HeadMaterial,
+    fingerprints: Sequence[str],
+    recipe: HeadRecipe | None = None,
+    *,
+    facts: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> QualityHead:
+    """Learn a head, with maps of its own, for an encoder that stays as it is. Equal seed and material: equal heads."""
+    recipe, show = recipe or HeadRecipe(), progress or (lambda _stage, _done, _total: None)
+    torch.manual_seed(recipe.seed)
+    learner = _Learner(material, recipe, HeadNetwork(material.vectors.shape[1], recipe))
+    learner.by_contrast(show)
+    if material.rated is not None:
+        learner.by_ratings(show)
+    learner.network.eval()
+    return learner.network.exported(fingerprints, facts or {})
+
+
+class _Learner:
+    """One fit: material, network, and the numbers that are drawn."""
+
+    def __init__(self, material: HeadMaterial, recipe: HeadRecipe, network: HeadNetwork) -> None:
+        self.material, self.recipe, self.network = material, recipe, network
+        self._rng = np.random.default_rng(recipe.seed)
+        weights = np.array([weight for _, weight in material.pairs])
+        self._sizes = np.maximum(np.round(recipe.batch * weights / weights.sum()), 1).astype(int).tolist()
+
+    def by_contrast(self, show: Progress) -> None:
+        recipe, network = self.recipe, self.network
+        steps = recipe.steps
+        optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=max(steps, 2))
+        network.train()
+        for step in range(steps):
+            loss = self._contrast() + self._adversarial()
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            if step % 20 == 19:
+                show("contrast", step + 1, steps)
+
+    def by_ratings(self, show: Progress) -> None:
+        """The few weights of the cosines and of the head's own log odds."""
+        network, steps = self.network, self.recipe.rating_steps
+        network.eval()  # what is not fitted here does not drop out
+        rated, scores, sources, raters = self._ratings()
+        scale = nn.Parameter(torch.ones(()))
+        optimiser = torch.optim.Adam([scale, *network.outer.parameters()], lr=2e-2)
+        for step in range(steps):
+            rows = self._rng.choice(len(scores), min(256, len(scores)), replace=False)
+            loss = rating_order(self._scaled(rated.at(rows), scale), scores[rows], sources[rows], raters[rows])
+            loss = loss + self._told_apart(scale)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            if step % 20 == 19:
+                show("ratings", step + 1, steps)
+        with torch.no_grad():
+            network.inner_outer.weight *= scale
+
+    def _contrast(self) -> Tensor:
+        turns, responses, rows = self._drawn()
+        asked, answered = self.network.mapped(turns, responses)
+        same = torch.from_numpy(rows[:, None] == rows[None, :])
+        same.fill_diagonal_(False)
+        loss = contrast(asked, answered, same, _TEMPERATURE)
+        with torch.no_grad():  # a negative by chance, and one that is harder than by chance
+            likely = (asked @ answered.T / (5 * _TEMPERATURE)).masked_fill(
+                same | torch.eye(len(rows), dtype=torch.bool), float("-inf")
+            )
+            hard = torch.multinomial(likely.softmax(1), 1)[:, 0]
+        chance = torch.from_numpy(self._rng.permutation(len(rows)))
+        good = self.network(asked, answered, turns, responses)
+        bad = [self.network(asked, answered[one], turns, responses[one]) for one in (chance, hard)]
+        return loss + 0.5 * told_apart(good, bad)
+
+    def _adversarial(self) -> Tensor:
+        found = self._three_kinds()
+        if found is None:
+            return torch.zeros(())
+        good, *bad = (self._logits(one) for one in found)
+        return 0.7 * told_apart(good, bad)
+
+    def _told_apart(self, scale: Tensor) -> Tensor:
+        turns, responses, _ = self._drawn()
+        with torch.no_grad():
+            asked, answered = self.network.mapped(turns, responses)
+        chance = torch.from_numpy(self._rng.permutation(len(responses)))
+        good = self._weighed(asked, answered, turns, responses, scale)
+        bad = self._weighed(asked, answered[chance], turns, responses[chance], scale)
+        loss = told_apart(good, [bad])
+        if (found := self._three_kinds()) is not None:
+            right, *wrong = (self._scaled(one, scale) for one in found)
+            loss = loss + told_apart(right, wrong)
+        return loss / 2
+
+    def _three_kinds(self) -> tuple[Replies, Replies, Replies] | None:
+        kinds = self.material.good, self.material.adversarial, self.material.random
+        if any(one is None or not len(one) for one in kinds):
+            return None
+        drawn = [one.at(self._rng.integers(len(one), size=80)) for one in kinds if one is not None]
+        return drawn[0], drawn[1], drawn[2]
+
+    def _logits(self, replies: Replies) -> Tensor:
+        turns, responses = self._vectors(replies)
+        return self.network(*self.network.mapped(turns, responses), turns, responses)  # type: ignore[no-any-return]
+
+    def _scaled(self, replies: Replies, scale: Tensor) -> Tensor:
+        turns, responses = self._vectors(replies)
+        with torch.no_grad():
+            asked, answered = self.network.mapped(turns, responses)
+        return self._weighed(asked, answered, turns, responses, scale)
+
+    def _weighed(
+        self, asked: Tensor, answered: Tensor, turns: Sequence[Tensor], responses: Tensor, scale: Tensor
+    ) -> Tensor:
+        """The log odds with the hidden layer's part times ``scale``; gradients reach that and the few weights only."""
+        network = self.network
+        few, every = network._inputs(asked, answered, turns, responses)
+        with torch.no_grad():
+            own = network.inner_outer(F.gelu(network.inner(every), approximate="tanh"))
+        return torch.squeeze(network.outer(few) + scale * own, 1)
+
+    def _drawn(self) -> tuple[list[Tensor], Tensor, Rows]:
+        """A batch of real replies: vectors of turns and responses, and the rows of the responses."""
+        chosen = [
+            source.at(self._rng.integers(len(source), size=size))
+            for (source, _), size in zip(self.material.pairs, self._sizes, strict=True)
+        ]
+        turns = np.concatenate([one.turns for one in chosen])
+        turns[self._rng.random(len(turns)) < _NO_CONTEXT, 1:] = -1
+        both = Replies(turns, np.concatenate([one.responses for one in chosen]))
+        return *self._vectors(both), both.responses
+
+    def _vectors(self, replies: Replies) -> tuple[list[Tensor], Tensor]:
+        vectors = self.material.vectors
+        there = (replies.turns >= 0)[:, :, None]
+        turns = vectors[np.maximum(replies.turns, 0)].astype(np.float32) * there
+        responses = vectors[replies.responses].astype(np.float32)
+        return [torch.from_numpy(np.ascontiguousarray(turns[:, k])) for k in range(TURNS)], torch.from_numpy(responses)
+
+    def _ratings(self) -> tuple[Replies, Tensor, Tensor, Tensor]:
+        """Rated replies, their scores in standard deviations of their source, numbers of the sources, raters."""
+        material = self.material
+        assert material.rated is not None and material.scores is not None and material.sources is not None  # noqa: S101, PT018
+        names, numbers = np.unique(material.sources, return_inverse=True)
+        scaled = np.zeros(len(numbers), np.float32)
+        for number in range(len(names)):
+            rows = numbers == number
+            scaled[rows] = (material.scores[rows] - material.scores[rows].mean()) / max(
+                material.scores[rows].std(), 1e-6
+            )
+        raters = np.ones(len(numbers), np.float32) if material.raters is None else material.raters
+        return material.rated, torch.from_numpy(scaled), torch.from_numpy(numbers), torch.from_numpy(raters)
+
+
+def _numbers(tensor: Tensor) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(tensor.detach().cpu().numpy(), np.float32)
+
+
+def _map(projection: Projection) -> Map:
+    inner, outer = projection.inner, projection.outer
+    return Map(*map(_numbers, (inner.weight, inner.bias, outer.weight, outer.bias)))

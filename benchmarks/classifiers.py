@@ -15,9 +15,11 @@ import numpy as np
 
 import jarvis_embed as je
 from jarvis_embed.evaluation import bootstrap, classifiers
-from jarvis_embed.evaluation.classifiers import Gold, load_gold, score_heads
+from jarvis_embed.evaluation.bootstrap import Contributions
+from jarvis_embed.evaluation.classifiers import Gold, load_gold, score_heads, score_labels
 from jarvis_embed.home import home_folder
-from jarvis_embed.labels.scheme import TASKS
+from jarvis_embed.labels.gold import Example, read_gold
+from jarvis_embed.labels.scheme import TASKS, Task
 from jarvis_embed.models.store import all_models
 from jarvis_embed.spaces import heads_store
 from jarvis_embed.spaces.heads import Heads
@@ -48,6 +50,17 @@ def microseconds(heads: Heads, encoder: je.Encoder, gold: Gold, number: int = 50
     return spent
 
 
+def second_reader(task: Task) -> Contributions:
+    """The second reading of the pairs that were read twice, scored as if it were a classifier."""
+    found: dict[tuple[str, int], dict[int, str]] = {}
+    for one in read_gold():
+        if one.task == task:
+            found.setdefault((one.conversation, one.turn), {})[one.reading] = one.label
+    twice = {key: labels for key, labels in found.items() if {1, 2} <= set(labels)}
+    truth = [Example(task, labels[1], "", "", conversation) for (conversation, _), labels in twice.items()]
+    return score_labels(task, truth, [labels[2] for labels in twice.values()]).contributions
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*")
@@ -59,7 +72,7 @@ def main() -> None:
     gold = load_gold()
     beside = classifiers.baselines(gold)
     for task in TASKS:
-        for kind, found in beside[task].items():
+        for kind, found in {**beside[task], "second reader": second_reader(task)}.items():
             around = bootstrap.interval(found, SEED)
             print(f"{task:<9} {kind:<22} {found.value:.3f} ({around.low:.3f}–{around.high:.3f})", flush=True)
     names = arguments.models or [model.name for model in all_models(home) if model.folder]

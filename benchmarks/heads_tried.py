@@ -1,7 +1,8 @@
 """Other ways to make the classifier heads, each by macro F1 in cross-validation on the gold training labels.
 
-    python benchmarks/heads_tried.py [--model minilm-l6] [--home HOME]
+    python benchmarks/heads_tried.py [--model minilm-l6] [--curve] [--home HOME]
 
+With --curve instead: how good heads without a prior are that learned from a part of the labelled conversations.
 A conversation is on one side. The validation labels are not read: nothing may be chosen by them.
 """
 
@@ -24,7 +25,8 @@ from jarvis_embed.labels.gold import gold_examples
 from jarvis_embed.labels.scheme import LABELS, TASKS
 from jarvis_embed.training import heads
 from jarvis_embed.training.heads import Setting, macro_f1
-from jarvis_embed.training.prior import read_prior
+from jarvis_embed.training.prior import learn_prior
+from jarvis_embed.training.silver import read_silver
 
 SETTING = Setting(1.0, 1.5, 0.8)
 Maker = Callable[[], Any]
@@ -97,8 +99,19 @@ def ways(inputs: Any) -> dict[str, Callable[[], float]]:
         found["vector of the response alone"] = lambda: score(inputs, answer, lambda: _logistic(10))
         found["vectors, products and differences"] = lambda: score(inputs, more, lambda: _logistic(1))
     if inputs.hints.shape[1]:
-        found["vector, facts and prior (chosen)"] = lambda: ours(inputs)
+        found["vector, facts, prior (teacher read most)"] = lambda: ours(inputs)
     return found
+
+
+def curve(inputs: Any, share: float, seed: int) -> float:
+    """Macro F1 in cross-validation where only a share of the conversations of the other folds is learned from."""
+    groups, rng = np.array(inputs.groups), np.random.default_rng(seed)
+    folds = []
+    for inside, outside in heads._folds(inputs, seed=1):
+        names = rng.permutation(np.unique(groups[inside]))
+        folds.append((inside[np.isin(groups[inside], names[: round(share * len(names))])], outside))
+    logits = heads._held_out_logits(inputs, folds, SETTING)
+    return macro_f1(inputs.truth, logits.argmax(1), len(LABELS[inputs.task]))
 
 
 def _logistic(strength: float) -> LogisticRegression:
@@ -108,15 +121,24 @@ def _logistic(strength: float) -> LogisticRegression:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="minilm-l6")
+    parser.add_argument("--curve", action="store_true")
     parser.add_argument("--home")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # the hidden layer is stopped early on purpose
     encoder = je.load_encoder(arguments.model, home=arguments.home, cache=0)
     examples = gold_examples("train")
-    vectors = heads._embedded(encoder, examples, lambda _done, _total: None)
+    silver = None if arguments.curve else read_silver()
+    more = () if silver is None else (*silver.triggers, *silver.responses)
+    vectors = heads._embedded(encoder, examples, lambda _done, _total: None, more)
+    prior = None if silver is None else learn_prior(silver, vectors)
     for task in TASKS:
         of_task = [example for example in examples if example.task == task]
-        inputs = heads._inputs(task, of_task, vectors, read_prior())
+        inputs = heads._inputs(task, of_task, vectors, prior)
+        if arguments.curve:
+            for share in (0.125, 0.25, 0.5, 0.75, 1.0):
+                found = [curve(inputs, share, seed) for seed in range(2 if share < 1 else 1)]
+                print(f"{task:<9} {share:6.1%} of the conversations {np.mean(found):.3f}", flush=True)
+            continue
         for name, measure in ways(inputs).items():
             start = time.perf_counter()
             print(f"{task:<9} {name:<36} {measure():.3f}   {time.perf_counter() - start:5.1f} s", flush=True)

@@ -23,12 +23,14 @@ class Seen:
     Attributes:
         complaints: errors and warnings of the console. requests: addresses other than the page itself.
         overflow: pixels by which the page is wider than the window.
+        scrolled: pixels by which a table is wider than its frame, so that one would have to move it sideways.
         smallest: size of the smallest writing in a picture, in pixels of the screen.
     """
 
     complaints: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     overflow: int = 0
+    scrolled: int = 0
     smallest: float = 0.0
     screenshot: bytes = b""
 
@@ -83,6 +85,10 @@ class Browser:
         seen = Seen()
         seen.overflow = self._number_of(
             session, "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        seen.scrolled = self._number_of(
+            session,
+            "Math.max(0, ...[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth))",
         )
         seen.smallest = self._number_of(
             session,

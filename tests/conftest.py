@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     monkeypatch.setenv("JARVIS_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_silver_labels() -> Iterator[None]:
+    """Heads learn from a few made-up silver labels; embedding all of the package's takes a quarter of a minute."""
+    made = labelled.silver()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(heads, "read_silver", lambda: made)
+        yield
 
 
 @pytest.fixture(autouse=True)

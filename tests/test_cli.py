@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import tiny
 from jarvis_embed.cli import app
+from jarvis_embed.cli.output import progress_lines
 from jarvis_embed.config import load_settings, save_settings
 
 
@@ -161,3 +162,37 @@ def test_a_broken_config_is_named_and_kept(home: Path) -> None:
     assert done.returncode == 1
     assert "line 1, column 2" in done.stderr
     assert (home / "config.json").read_text() == "{broken"
+
+
+def test_a_log_file_gets_a_line_when_a_stage_begins_and_one_every_half_minute() -> None:
+    lines: list[str] = []
+    now = 0.0
+    show = progress_lines(lines.append, clock=lambda: now)
+    for second in range(101):
+        now = float(second)
+        show("embed", 20 * second, 10_000)
+    show("check", 0, 0)
+    assert lines == [
+        "embed: 0 of 10,000",
+        "embed: 600 of 10,000, 7 min 50 s left",
+        "embed: 1,200 of 10,000, 7 min 20 s left",
+        "embed: 1,800 of 10,000, 6 min 50 s left",
+        "check: begun",
+    ]
+
+
+def test_time_left_is_that_of_what_this_run_did() -> None:
+    lines: list[str] = []
+    now = 0.0
+    show = progress_lines(lines.append, clock=lambda: now)
+    show("embed", 9_000, 10_000)  # done by the run before this one
+    now = 40.0
+    show("embed", 9_100, 10_000)
+    assert lines[-1] == "embed: 9,100 of 10,000, 6 min 0 s left"
+
+
+def test_progress_goes_to_the_log_and_results_do_not_mix_with_it(history: Path) -> None:
+    done = run("ingest", str(history))
+    assert done.stderr.splitlines()[0].startswith("ingest: ")
+    assert "ingest: " not in done.stdout
+    assert run("ingest", str(history), "--json").stderr == ""

@@ -270,18 +270,41 @@ def test_the_faster_model_is_recommended_if_it_surely_loses_little() -> None:
     )
     assert recommend(found) == {
         "model": "minilm-l6",
-        "reason": "minilm-l6: 0.4 ± 1.1 points below bge-small in trigger F1 and 0.4 ± 1.1 points below "
-        "in response F1, at half the latency (1.4 against 2.9 ms)",
+        "reason": "minilm-l6: 0.4 ± 1.1 points below bge-small in trigger F1 (may be chance) and 0.4 ± 1.1 points "
+        "below in response F1 (may be chance), at half the latency (1.4 against 2.9 ms). "
+        "What bge-small would gain is at most 2 points, and it takes 2.1 × as long",
     }
+
+
+def test_a_much_slower_model_is_not_recommended_for_what_may_be_chance() -> None:
+    found = compare_made(
+        made("bge-small", dict.fromkeys(F1, 0.762), 1.58), made("minilm-l6", dict.fromkeys(F1, 0.757), 0.56), half=0.025
+    )
+    assert recommend(found)["model"] == "minilm-l6"
+    assert recommend(found)["reason"].endswith(
+        "at 35 % of the latency (0.56 against 1.6 ms). "
+        "What bge-small would gain may be chance, and it takes 2.8 × as long"
+    )
 
 
 def test_the_better_model_is_recommended_if_the_faster_may_lose_much() -> None:
     found = compare_made(
         made("bge-small", dict.fromkeys(F1, 0.90), 3.0), made("bge-micro", dict.fromkeys(F1, 0.86), 1.0), half=0.011
     )
-    assert recommend(found)["model"] == "bge-small"
-    assert recommend(found)["reason"].startswith("bge-small: 4.0 ± 1.1 points above bge-micro")
-    assert recommend(found)["reason"].endswith("at 3.0 × the latency (3.0 against 1.0 ms)")
+    assert recommend(found) == {
+        "model": "bge-small",
+        "reason": "bge-small: 4.0 ± 1.1 points above bge-micro in trigger F1 and 4.0 ± 1.1 points above in response "
+        "F1, at 3.0 × the latency (3.0 against 1.0 ms). Those that are faster give up too much: bge-micro is "
+        "4.0 ± 1.1 points below in trigger F1",
+    }
+
+
+def test_of_models_that_take_the_same_time_the_best_is_recommended() -> None:
+    found = compare_made(
+        made("a", dict.fromkeys(F1, 0.896), 1.00), made("b", dict.fromkeys(F1, 0.900), 1.03), half=0.011
+    )
+    assert recommend(found)["model"] == "b"
+    assert recommend(found)["reason"].endswith("at the same latency (1.0 against 1.0 ms). None is faster")
 
 
 def test_without_classifiers_the_replies_decide() -> None:

@@ -20,7 +20,16 @@ import tiny
 from jarvis_embed.cli import app
 from jarvis_embed.config import load_settings, save_settings
 from jarvis_embed.conversations.patterns import PATTERNS, matched
-from jarvis_embed.errors import FingerprintMismatch, HeadsMissing, InputError, LabelError, SpaceDamaged, SpaceMissing
+from jarvis_embed.conversations.turns import turns_of
+from jarvis_embed.errors import (
+    FingerprintMismatch,
+    HeadsMissing,
+    InputError,
+    LabelError,
+    SourceError,
+    SpaceDamaged,
+    SpaceMissing,
+)
 from jarvis_embed.labels.gold import Example, gold_examples
 from jarvis_embed.labels.scheme import LABELS, TASKS, Task
 from jarvis_embed.models.encoder import Encoder, load_encoder
@@ -31,8 +40,10 @@ from jarvis_embed.spaces.heads import FACTS_FILE, HEADS_FILE, Heads, read_heads,
 from jarvis_embed.spaces.heads_store import replace_heads, shipped_heads
 from jarvis_embed.spaces.switch import undo_switch
 from jarvis_embed.training import heads as training
+from jarvis_embed.training import silver as silver_module
 from jarvis_embed.training.heads import SETTINGS, check_examples, train_heads
-from jarvis_embed.training.prior import Prior, read_prior
+from jarvis_embed.training.prior import Prior, learn_prior
+from jarvis_embed.training.silver import read_silver, write_silver
 
 FAST = SETTINGS[:1]
 
@@ -320,44 +331,91 @@ class TestSpace:
         assert seen == [("one", True), ("two", False), ("one", True)]
 
 
+class TestSilver:
+    """A teacher's labels of pairs that nobody labelled by hand."""
+
+    @pytest.fixture(autouse=True)
+    def corpus(self) -> None:
+        pytest.importorskip("chitchat_dataset")
+
+    def test_they_are_in_the_package_and_fit_the_corpus(self) -> None:
+        found = read_silver()
+        assert found is not None
+        assert len(found.triggers) == len(found.responses) == 40_000
+        for task in TASKS:
+            assert found.chances[task].shape == (40_000, len(LABELS[task]))
+            np.testing.assert_allclose(found.chances[task].sum(1), 1, atol=1e-5)
+
+    def test_the_teacher_is_right_where_the_text_leaves_no_doubt(self) -> None:
+        found = read_silver()
+        assert found is not None
+        best = found.chances["trigger"].argmax(1)
+        for text, label in (("hi", "SOCIAL"), ("how are you?", "QUESTION"), ("haha", "REACTION")):
+            rows = [row for row, trigger in enumerate(found.triggers) if trigger.lower() == text]
+            assert len(rows) >= 3
+            assert np.mean(best[rows] == LABELS["trigger"].index(label)) > 0.9
+
+    def test_a_held_out_conversation_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(silver_module, "split_of", lambda _name: "sealed")
+        with pytest.raises(LabelError, match="held out"):
+            read_silver()
+
+    def test_without_the_corpus_there_are_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def missing(split: str) -> None:
+            raise SourceError(f"no {split}", "Install it")
+
+        monkeypatch.setattr(silver_module, "ChitchatSource", missing)
+        assert read_silver() is None
+
+    def test_what_is_written_is_what_is_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (conversation,) = (next(iter(je.sources.open("chitchat", split="train").conversations())),)
+        texts = [turn.text for turn in turns_of(conversation.messages)]
+        chances = {task: np.full((2, len(LABELS[task])), 1 / len(LABELS[task]), np.float32) for task in TASKS}
+        write_silver(tmp_path, [(conversation.key, 0), (conversation.key, 2)], chances)
+        monkeypatch.setattr(silver_module.resources, "files", lambda _package: tmp_path)
+        found = read_silver()
+        assert found is not None
+        assert found.triggers == (texts[0], texts[2])
+        assert found.responses == (texts[1], texts[3])
+        np.testing.assert_allclose(found.chances["response"], 0.1, atol=0.01)
+
+
 class TestPrior:
-    """What the facts say of a label before any vector is looked at; learned once, for all spaces."""
+    """What vector and facts say of a label, learned from silver labels in each space."""
 
-    def test_it_is_in_the_package_and_fits_the_facts_that_this_version_finds(self) -> None:
-        assert read_prior() is not None
-
-    def test_heads_say_that_it_was_there(self, trained: Heads) -> None:
+    def test_heads_say_whether_it_was_there(
+        self, trained: Heads, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         assert trained.facts["prior"] is True
+        monkeypatch.setattr(training, "read_silver", lambda: None)
+        assert train_heads(encoder, labelled.examples(), settings=FAST).facts["prior"] is False
 
-    @pytest.mark.parametrize(
-        ("trigger", "response", "labels"),
-        [
-            ("let's watch a movie", "nope", ("COMMITMENT", "DECLINE")),
-            ("my dog died yesterday", "oh no i'm so sorry", ("STATEMENT", "REACT_SYMPATHY")),
-            ("what do you study?", "i study biology", ("QUESTION", "ANSWER")),
-        ],
-    )
-    def test_what_it_says_alone(self, trigger: str, response: str, labels: tuple[str, str]) -> None:
-        prior = read_prior()
-        assert prior is not None
-        said = [
-            prior.logits("trigger", [trigger_buckets(trigger)]),
-            prior.logits("response", [response_buckets(trigger, response)]),
-        ]
-        assert tuple(LABELS[task][int(logits.argmax())] for task, logits in zip(TASKS, said, strict=True)) == labels
+    def test_it_knows_labels_by_itself(self, encoder: Encoder) -> None:
+        silver, asked = labelled.silver(), labelled.examples(4, seed=9)
+        texts = [*silver.triggers, *silver.responses]
+        prior = learn_prior(silver, dict(zip(texts, encoder.embed(texts), strict=True)))
+        ours = [example for example in asked if example.task == "response"]
+        inputs = response_inputs(
+            encoder.embed([one.trigger for one in ours]), encoder.embed([one.text for one in ours])
+        )
+        said = prior.logits("response", inputs, [response_buckets(one.trigger, one.text) for one in ours])
+        right = [LABELS["response"][best] == one.label for best, one in zip(said.argmax(1), ours, strict=True)]
+        assert np.mean(right) > 0.8
 
-    def test_it_is_within_the_table_of_a_head_that_learned_beside_it(
+    def test_it_is_within_the_weights_of_a_head_that_learned_beside_it(
         self, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What counts is that applying such a head costs nothing more, and says the same as with the prior aside."""
         rng = np.random.default_rng(0)
+        width = {"trigger": encoder.dim, "response": 2 * encoder.dim}
         made = Prior(
+            {task: rng.normal(size=(width[task], len(LABELS[task]))).astype(np.float32) for task in TASKS},
             {task: rng.normal(size=(BUCKETS, len(LABELS[task]))).astype(np.float32) for task in TASKS},
             {task: np.arange(len(LABELS[task]), dtype=np.float32) for task in TASKS},
         )
         examples = [example for example in labelled.examples() if example.task == "trigger"]
         texts = [example.text for example in examples]
-        monkeypatch.setattr(training, "read_prior", lambda: made)
+        monkeypatch.setattr(training, "learn_prior", lambda _silver, _vectors: made)
         head = train_heads(encoder, labelled.examples(), settings=FAST).trigger
         vectors = dict(zip(texts, encoder.embed(texts), strict=True))
         inputs = training._inputs("trigger", examples, vectors, made)

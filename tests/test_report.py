@@ -21,6 +21,7 @@ from jarvis_embed.errors import EvaluationError
 from jarvis_embed.evaluation import bootstrap, plots
 from jarvis_embed.evaluation.comparison import store_comparison
 from jarvis_embed.evaluation.report import render
+from jarvis_embed.labels.scheme import LABELS
 from test_compare import compared, compared_once, two_models  # noqa: F401  fixtures
 
 Json = dict[str, Any]
@@ -179,9 +180,32 @@ def test_a_page_with_markup_in_a_message_shows_it_as_it_is() -> None:
     assert "<script>" not in svg
 
 
+def test_a_label_has_one_colour_in_every_map() -> None:
+    def colour(*labels: str | None) -> str:
+        """The colour of the last of these labels in a map that has them all."""
+        points = [{"pair": number, "x": number, "y": number % 2, "label": label} for number, label in enumerate(labels)]
+        group = re.findall(r'<g id="map-m-points-\d">(.*?)</g>', plots.trigger_map("m", points, {}), re.DOTALL)[-1]
+        (found,) = set(re.findall(r"fill: (var\(--series-\d\))", group))
+        return str(found)
+
+    assert colour("STATEMENT") == colour("COMMITMENT", "STATEMENT") == colour("SOCIAL", "STATEMENT")
+    assert len({colour(label) for label in (*LABELS["trigger"], None)}) == 6
+
+
+def test_the_map_of_a_comparison_is_coloured(compared: Json) -> None:  # noqa: F811
+    pytest.importorskip("chitchat_dataset")
+    page = render(compared)
+    assert "coloured by its likeliest label" in page
+    for model in compared["models"]:
+        picture = re.search(rf'aria-label="\d+ triggers of the space of {model["name"]} .*?</svg>', page, re.DOTALL)
+        assert picture is not None
+        assert len(set(re.findall(r"fill: (var\(--series-\d\))", picture[0]))) >= 2
+
+
 def test_it_looks_right_in_a_browser(full: Json, tmp_path: Path) -> None:
+    bench = json.loads((Path(__file__).parents[1] / "benchmarks" / "results.json").read_text(encoding="utf-8"))
     page = tmp_path / "page.html"
-    page.write_text(render(full), encoding="utf-8")
+    page.write_text(render(full, bench=bench), encoding="utf-8")
     with chromium(tmp_path / "profile") as browser:
         for width in (360, 1280):
             for dark in (False, True):
@@ -189,6 +213,7 @@ def test_it_looks_right_in_a_browser(full: Json, tmp_path: Path) -> None:
                 assert seen.complaints == []
                 assert seen.requests == []
                 assert seen.overflow == 0, f"{seen.overflow} pixels too wide at {width}"
+                assert seen.scrolled == 0, f"a table is {seen.scrolled} pixels too wide at {width}"
                 assert seen.smallest >= 8.5, "writing too small to read"
                 shown = struct.unpack(">II", seen.screenshot[16:24])
                 assert shown[0] == width

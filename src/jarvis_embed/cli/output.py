@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -23,6 +24,9 @@ HomeOption = Annotated[
 ]
 PrecisionOption = Annotated[Precision | None, typer.Option(help="Arithmetic of the encoder.", show_default="settings")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
+
+SAID_EVERY_S: Final = 30.0
+"""Seconds between two lines about one stage where nobody watches a bar."""
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -44,9 +48,15 @@ def count(number: int, noun: str) -> str:
 
 @contextmanager
 def progress_bar(*, hidden: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a function (stage, done, total) that draws a bar for each stage, with rate and time left."""
+    """Yield a function (stage, done, total) that draws a bar for each stage, with rate and time left.
+
+    Where the standard error is not a terminal but a log file, it writes a line now and then instead.
+    """
     if hidden:
         yield lambda _stage, _done, _total: None
+        return
+    if not err.is_terminal:
+        yield progress_lines(lambda line: typer.echo(line, err=True))
         return
     columns = (
         TextColumn("{task.description:<8}"),
@@ -70,6 +80,38 @@ def progress_bar(*, hidden: bool) -> Iterator[Callable[[str, int, int], None]]:
             )
 
         yield show
+
+
+def progress_lines(
+    write: Callable[[str], object], clock: Callable[[], float] = time.monotonic
+) -> Callable[[str, int, int], None]:
+    """A function (stage, done, total) that writes a line when a stage begins, and one every ``SAID_EVERY_S`` after.
+
+    Args:
+        write: takes a line without its end. clock: seconds, from any start.
+    """
+    began: dict[str, tuple[float, int]] = {}
+    said: dict[str, float] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        now = clock()
+        if stage not in began:
+            began[stage], said[stage] = (now, done), now
+            write(f"{stage}: {f'{done:,} of {total:,}' if total else 'begun'}")
+        elif now - said[stage] >= SAID_EVERY_S:
+            said[stage] = now
+            start, first = began[stage]
+            speed = (done - first) / (now - start)
+            left = f", {_duration((total - done) / speed)} left" if speed > 0 and done <= total else ""
+            write(f"{stage}: {done:,}{f' of {total:,}' if total else ''}{left}")
+
+    return show
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def waterfall(timings: Sequence[Timing], width: int = 36) -> Text:

@@ -31,7 +31,7 @@ from ..models.store import all_models, find_model, locate
 from ..models.weights import ModelFolder
 from ..pipeline import Timing, suggest
 from ..spaces.build import build
-from ..spaces.heads_store import replace_heads
+from ..spaces.heads_store import replace_heads, shipped_heads
 from ..spaces.space import Space
 from . import bootstrap, classifiers
 from .bootstrap import Contributions, Difference, Interval
@@ -284,9 +284,10 @@ def _build_spaces(encoders: Mapping[str, Encoder], home: Path, seed: int, show: 
             headless = space.heads is None
         if headless:
             with suppress(SourceError, LabelError):  # without gold labels there are none; the exam says what it needs
-                replace_heads(
-                    encoder, home, classifiers.heads_for(encoder, classifiers.load_gold(), seed, _prefixed(show, name))
+                heads = shipped_heads(encoder.fingerprint) or classifiers.heads_for(
+                    encoder, classifiers.load_gold(), seed, _prefixed(show, name)
                 )
+                replace_heads(encoder, home, heads)
     return seconds
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ..errors import EvaluationError
+from ..labels.scheme import LABELS
 from .comparison import Json, called
 
 if TYPE_CHECKING:
@@ -228,11 +229,15 @@ def thread_map(name: str, threads: Sequence[Sequence[Sequence[float]]], around: 
 
 
 def trigger_map(name: str, points: Sequence[Json], titles: Mapping[int, str]) -> str:
-    """Triggers in the plane, coloured by label; ``titles`` (pair → text) appear where the pointer rests."""
-    kinds = sorted({point["label"] or "" for point in points})
+    """Triggers in the plane, coloured by label; ``titles`` (pair → text) appear where the pointer rests.
+
+    A label has the same colour and mark in the map of every model, whichever labels occur.
+    """
+    found = {point["label"] or "" for point in points}
+    kinds = [(place, kind) for place, kind in enumerate((*LABELS["trigger"], "")) if kind in found]
     with _figure(f"map-{name}", 3.2) as figure:
         axes = figure.subplots()
-        for place, kind in enumerate(kinds):
+        for place, kind in kinds:
             here = [point for point in points if (point["label"] or "") == kind]
             drawn = axes.scatter(
                 [point["x"] for point in here],
@@ -242,19 +247,19 @@ def trigger_map(name: str, points: Sequence[Json], titles: Mapping[int, str]) ->
                 color=SERIES[place % len(SERIES)],
                 alpha=0.7,
                 linewidths=0,
-                label=_said(kind),
+                label=_said(kind) or "no label",
             )
             drawn.set_gid(f"points-{place}")
         axes.set_xticks([])
         axes.set_yticks([])
         axes.set_aspect("equal", adjustable="datalim")
         axes.spines[:].set_visible(False)
-        if kinds != [""]:
+        if found != {""}:
             axes.legend(
                 loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=10, handletextpad=0, markerscale=1.5
             )
     svg = figure.drawn()
-    for place, kind in enumerate(kinds):
+    for place, kind in kinds:
         said = [titles.get(point["pair"], "") for point in points if (point["label"] or "") == kind]
         svg = _titled(svg, f"points-{place}", said) if any(said) else svg
     return svg

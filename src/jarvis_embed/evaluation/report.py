@@ -43,8 +43,8 @@ HOW: Final = (
     ("Index", "Bytes of the search index; recall@10 against comparing all triggers."),
     ("Shapes", "A model that is not present is never given a figure of quality. Its time is that of a network of its "
      "shape with random weights."),
-    ("Recommendation", "The fastest model that is 97.5 % sure to lose at most 2 points against the best one, on each "
-     "deciding figure."),
+    ("Recommendation", "The fastest model that, on each deciding figure, is 97.5 % sure to lose at most 2 points "
+     "against the best one, or loses at most 1 point as measured and may lose nothing."),
 )  # fmt: skip
 
 

@@ -16,10 +16,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-FEATURES_VERSION: Final = 1
+FEATURES_VERSION: Final = 2
 """Raise this when a text gives other features: heads that were trained on the old ones are refused."""
 
-BUCKETS: Final = 1 << 14
+BUCKETS: Final = 1 << 16
 
 _TOKEN: Final = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?|\d+|[?!.,…]+|\n|[^\w\s]")
 _STRETCHED: Final = re.compile(r"([^\W\d_])\1{2,}")

@@ -22,9 +22,10 @@ from ..errors import LabelError
 from ..labels.gold import Example
 from ..labels.scheme import LABELS, TASKS, Task
 from ..models.encoder import Encoder
-from ..spaces.features import BUCKETS, response_buckets, trigger_buckets
+from ..spaces.features import response_buckets, trigger_buckets
 from ..spaces.heads import Floats, Head, Heads, response_inputs
-from .prior import Prior, read_prior
+from .prior import Prior, fact_rows, learn_prior
+from .silver import read_silver
 
 FEWEST: Final = 20
 """Labelled messages of a task below which nothing is learned."""
@@ -54,14 +55,14 @@ class Setting:
     balance: float
 
 
-SETTINGS: Final = tuple(Setting(*values) for values in product((1.0, 3.0), (1.5, 2.0), (0.8,)))
+SETTINGS: Final = tuple(Setting(*values) for values in product((1.0, 3.0), (1.5,), (0.8,)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Inputs:
     """What a head learns from: ``dense`` (n, d), the facts of each text, label numbers, and conversations.
 
-    ``hints`` (n, c) is what the prior says from the facts alone; no columns where there is no prior.
+    ``hints`` (n, c) is what the prior says; no columns where there is no prior.
     """
 
     task: Task
@@ -97,8 +98,10 @@ def train_heads(
     settings = SETTINGS if settings is None else settings
     for task in TASKS:
         check_examples(task, [example.label for example in examples if example.task == task])
-    prior = read_prior()
-    vectors = _embedded(encoder, examples, lambda done, total: show("embed", done, total))
+    silver = read_silver()
+    more = () if silver is None else (*silver.triggers, *silver.responses)
+    vectors = _embedded(encoder, examples, lambda done, total: show("embed", done, total), more)
+    prior = None if silver is None else learn_prior(silver, vectors)
     steps = len(TASKS) * (len(settings) + 1)
     done = 0
     heads: dict[Task, Head] = {}
@@ -164,8 +167,12 @@ def macro_f1(truth: Numbers, guess: Numbers, labels: int) -> float:
     return float(np.mean(2 * np.diag(table) / np.maximum(table.sum(0) + table.sum(1), 1)))
 
 
-def _embedded(encoder: Encoder, examples: Iterable[Example], show: Callable[[int, int], None]) -> dict[str, Floats]:
-    texts = list(dict.fromkeys(text for example in examples for text in (example.text, example.trigger) if text))
+def _embedded(
+    encoder: Encoder, examples: Iterable[Example], show: Callable[[int, int], None], more: Iterable[str] = ()
+) -> dict[str, Floats]:
+    """Text → its vector, of all examples and of ``more``."""
+    labelled = (text for example in examples for text in (example.text, example.trigger) if text)
+    texts = list(dict.fromkeys((*labelled, *more)))
     return dict(zip(texts, encoder.embed(texts, show), strict=True))
 
 
@@ -178,7 +185,7 @@ def _inputs(task: Task, examples: Sequence[Example], vectors: dict[str, Floats],
         facts = [response_buckets(example.trigger, example.text) for example in examples]
     truth = np.array([LABELS[task].index(example.label) for example in examples])
     groups = [example.group for example in examples]
-    hints = prior.logits(task, facts) if prior else np.empty((len(truth), 0), np.float32)
+    hints = prior.logits(task, dense, facts) if prior else np.empty((len(truth), 0), np.float32)
     return _Inputs(task, dense, hints, facts, truth, groups, [example.text for example in examples])
 
 
@@ -207,17 +214,18 @@ def _finished(inputs: _Inputs, setting: Setting, held_out: Doubles, prior: Prior
     fitted = _fit(_matrix(inputs, setting), inputs.truth, setting)
     weights = fitted.coef_.T.copy()
     width, hinted = inputs.dense.shape[1], inputs.hints.shape[1]
-    table, bias = weights[width + hinted :] * setting.facts, fitted.intercept_
-    if prior:  # linear in the facts as the head itself is: the two become one table
+    dense, table, bias = weights[:width], weights[width + hinted :] * setting.facts, fitted.intercept_
+    if prior:  # linear in what the head itself is: the two become one
         through = weights[width : width + hinted]
-        table, bias = table + prior.tables[inputs.task] @ through, bias + prior.biases[inputs.task] @ through
+        dense, table = dense + prior.dense[inputs.task] @ through, table + prior.tables[inputs.task] @ through
+        bias = bias + prior.biases[inputs.task] @ through
     temperature, shift = _calibrated(held_out, inputs.truth)
     chances = _softmax(held_out / temperature + shift)
     guess = held_out.argmax(1)
     sure = chances[np.arange(len(guess)), guess]
     return Head(
         labels=LABELS[inputs.task],
-        dense=_halved(weights[:width]),
+        dense=_halved(dense),
         table=_halved(table),
         bias=np.asarray(bias, np.float32),
         temperature=temperature,
@@ -235,11 +243,7 @@ def _halved(weights: Doubles) -> Floats:
 def _matrix(inputs: _Inputs, setting: Setting) -> Any:
     from scipy import sparse
 
-    sizes = np.array([max(len(facts), 1) for facts in inputs.facts])
-    values = np.repeat(setting.facts / np.sqrt(sizes), [len(facts) for facts in inputs.facts])
-    columns = np.concatenate(inputs.facts)
-    ends = np.cumsum([0, *(len(facts) for facts in inputs.facts)])
-    table = sparse.csr_matrix((values, columns, ends), shape=(len(sizes), BUCKETS))
+    table = fact_rows(inputs.facts, setting.facts)
     return sparse.hstack([sparse.csr_matrix(inputs.dense), sparse.csr_matrix(inputs.hints), table], format="csr")
 
 

@@ -1,6 +1,6 @@
-"""Learn the prior of the classifier heads anew: fine-tune a BERT on the gold labels, let it label, fit the facts.
+"""Make the silver labels anew: fine-tune a BERT on the gold labels and let it label other pairs of the same part.
 
-    python benchmarks/prior.py [--base minilm-l6] [--epochs 5] [--minutes 5] [--home HOME]
+    python benchmarks/teacher.py [--base minilm-l6] [--epochs 5] [--pairs 40000] [--home HOME]
 
 About a quarter of an hour on 2 cores. Needs torch, transformers, scikit-learn and chitchat-dataset. Only the training
 part of the corpus is read; one conversation in seven is held out, and says how good the teacher is. Afterwards the
@@ -12,15 +12,13 @@ from __future__ import annotations
 import argparse
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
-from scipy import sparse
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedGroupKFold
 from transformers import AutoModel, AutoTokenizer
@@ -32,8 +30,8 @@ from jarvis_embed.home import home_folder
 from jarvis_embed.labels.gold import gold_examples, read_gold
 from jarvis_embed.labels.scheme import LABELS, TASKS
 from jarvis_embed.models.store import find_model
-from jarvis_embed.spaces.features import BUCKETS, FEATURES_VERSION, response_buckets, trigger_buckets
-from jarvis_embed.training import prior
+from jarvis_embed.training import silver
+from jarvis_embed.training.silver import write_silver
 
 TOKENS = 88
 BATCH = 32
@@ -158,57 +156,41 @@ def label(teacher: Teacher, pairs: list[tuple[str, str]]) -> tuple[np.ndarray, n
     return found[0], found[1]
 
 
-def unlabelled(held_out: set[str]) -> list[tuple[str, str]]:
-    """The other pairs of the training part, whole conversations in random order; none of a gold label's."""
+def unlabelled(held_out: set[str]) -> Iterator[tuple[str, int, str, str]]:
+    """The other pairs of the training part, whole conversations in random order; none of a gold label's.
+
+    Each is (conversation, turn of the trigger, trigger, response).
+    """
     gold = {(one.conversation, one.turn) for one in read_gold() if one.task == "trigger"}
     conversations = [
         one for one in je.sources.open("chitchat", split="train").conversations() if one.key not in held_out
     ]
     random.Random(0).shuffle(conversations)
-    pairs = []
     for conversation in conversations:
         turns = list(turns_of(conversation.messages))
-        for position in pair_positions(turns):
-            trigger, response = turns[position].text, turns[position + 1].text
-            if (conversation.key, position) not in gold and max(len(trigger), len(response)) <= 300:
-                pairs.append((trigger, response))
-    return pairs
-
-
-def fitted(facts: list[np.ndarray], chances: np.ndarray) -> Any:
-    """Logistic regression over facts on the teacher's labels, each counted as surely as the teacher is."""
-    sizes = np.array([len(found) for found in facts])
-    ends = np.concatenate([[0], np.cumsum(sizes)])
-    values = np.repeat(1 / np.sqrt(sizes), sizes)
-    matrix = sparse.csr_matrix((values, np.concatenate(facts), ends), shape=(len(facts), BUCKETS))
-    return LogisticRegression(C=10, max_iter=100, tol=1e-3).fit(matrix, chances.argmax(1), sample_weight=chances.max(1))
+        for position, answer in pair_positions(turns):
+            trigger, response = turns[position].text, turns[answer].text
+            follows = answer == position + 1 and (conversation.key, position) not in gold
+            if follows and max(len(trigger), len(response)) <= 300:
+                yield conversation.key, position, trigger, response
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--base", default="minilm-l6")
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--minutes", type=float, default=5, help="how long the teacher labels")
+    parser.add_argument("--pairs", type=int, default=40_000, help="how many the teacher labels")
     parser.add_argument("--home")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     teacher = Teacher(str(find_model(arguments.base, home_folder(arguments.home)).weights_path.parent))
-    pairs = unlabelled(learn(teacher, labelled_pairs(), arguments.epochs))
-    start, done, blocks = time.perf_counter(), 0, []
-    while done < len(pairs) and time.perf_counter() - start < 60 * arguments.minutes:
-        blocks.append(label(teacher, pairs[done : done + 4096]))
-        done += 4096
-    pairs = pairs[:done]
-    print(f"{len(pairs):,} pairs labelled", flush=True)
-    tensors = {}
-    for side, task in enumerate(TASKS):
-        facts = [trigger_buckets(t) if task == "trigger" else response_buckets(t, r) for t, r in pairs]
-        found = fitted(facts, np.concatenate([block[side] for block in blocks]))
-        tensors[f"{task}.table"] = found.coef_.T.astype(np.float16)
-        tensors[f"{task}.bias"] = found.intercept_.astype(np.float32)
-    path = Path(prior.__file__).with_name("prior.safetensors")
-    save_file(tensors, path, metadata={"features": str(FEATURES_VERSION)})
-    print(f"written: {path.name}, {path.stat().st_size:,} bytes")
+    held_out = learn(teacher, labelled_pairs(), arguments.epochs)
+    pairs = list(islice(unlabelled(held_out), arguments.pairs))
+    chances = label(teacher, [pair[2:] for pair in pairs])
+    path = write_silver(
+        Path(silver.__file__).parent, [pair[:2] for pair in pairs], dict(zip(TASKS, chances, strict=True))
+    )
+    print(f"{len(pairs):,} pairs labelled; written: {path.name}, {path.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -372,6 +372,21 @@ class Given:
         return iter(self._conversations)
 
 
+def test_a_build_of_little_news_heeds_what_people_say_of_old_replies_now(home: Path, encoder: Encoder) -> None:
+    old = Conversation("old", (message(0, "Anna", "dinner?"), message(1, "me", "sure", 1, is_from_me=True)), rating=1.0)
+    new = Conversation("new", (message(0, "Ben", "lunch?"), message(1, "me", "no time", 1, is_from_me=True)))
+    with je.Library.open(home) as library:
+        library.ingest(Given(old))  # type: ignore[arg-type]
+        (pair,) = library.pair_ids()
+        je.build(encoder, home)
+        with Space.open(home=home, encoder=encoder) as space:
+            before = space.pair_quality([pair])[0]
+        library.ingest(Given(replace(old, rating=0.0), new))  # type: ignore[arg-type]
+    assert je.build(encoder, home).delta == 1
+    with Space.open(home=home, encoder=encoder) as space:
+        assert space.pair_quality([pair])[0] < before
+
+
 def test_feedback_is_forgotten_with_its_message(home: Path) -> None:
     anna = Conversation("anna", (message(0, "Anna", "dinner?"), message(1, "me", "sure", 1, is_from_me=True)))
     ben = Conversation("ben", (message(0, "Ben", "lunch?"), message(1, "me", "no time", 1, is_from_me=True)))
@@ -393,14 +408,18 @@ def test_forgetting_takes_back_weights_that_feedback_has_taught(built: Space, ho
     assert read_weights(home) == shipped_weights()
 
 
-def test_a_library_of_the_third_version_can_take_feedback(home: Path, history: Path) -> None:
+@pytest.mark.parametrize(("version", "later"), [(3, ("changed", "rating")), (4, ("rating",))])
+def test_a_library_of_an_earlier_version_can_take_feedback(
+    home: Path, history: Path, version: int, later: tuple[str, ...]
+) -> None:
     with je.Library.open(home) as library:
         library.ingest(je.sources.open(history))
         first, path = next(library.pair_ids()), library.path
     with sqlite3.connect(path) as db:
         db.execute("DROP TABLE feedback")
-        db.execute("ALTER TABLE conversation DROP COLUMN rating")
-        db.execute("PRAGMA user_version = 3")
+        for column in later:
+            db.execute(f"ALTER TABLE conversation DROP COLUMN {column}")
+        db.execute(f"PRAGMA user_version = {version}")
     with je.Library.open(home) as library:
         library.give_feedback(first, True)
         assert library.feedback() == {first: True}

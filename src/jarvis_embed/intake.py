@@ -171,7 +171,8 @@ class Intake:
             changed = Splice(self._db, origin, row, key, self._gone, self._made).apply(before[key], messages, tally)
             if part.messages:
                 self._db.execute(
-                    "UPDATE conversation SET people = ?, is_group = ?, name = ? WHERE id = ?", (*about(part), row)
+                    "UPDATE conversation SET people = ?, is_group = ?, name = ?, rating = ? WHERE id = ?",
+                    (*about(part), part.rating, row),
                 )
             if changed:  # it would have to be read as a whole to know its digest
                 self._db.execute("UPDATE conversation SET digest = x'', changed = ? WHERE id = ?", (self._next, row))

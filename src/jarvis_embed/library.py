@@ -201,6 +201,11 @@ class Library:
         for row in sorted(rows):
             yield self._conversation(self._db.execute(f"{_CONVERSATIONS} WHERE id = ?", (row,)).fetchone())
 
+    def conversations_since(self, revision: int) -> Iterator[Conversation]:
+        """Yield the conversations that anything changed in after ``revision``, named as by ``conversations``."""
+        found = self._db.execute(f"{_CONVERSATIONS} WHERE changed > ? ORDER BY id", (revision,)).fetchall()
+        yield from map(self._conversation, found)
+
     def response_places(self, conversation: str) -> dict[str, int]:
         """Key of the first message of each response of a conversation, named as by ``conversations`` → its pair."""
         statement = (

@@ -79,7 +79,7 @@ def _judgements(db: sqlite3.Connection) -> None:
 
 
 def _last_changes(db: sqlite3.Connection) -> None:
-    """The revision with which the turns of a conversation last changed, so that only its threads are found anew."""
+    """The revision with which a conversation last changed: its threads are found and its replies judged anew then."""
     db.execute("ALTER TABLE conversation ADD COLUMN changed INTEGER NOT NULL DEFAULT 0")
 
 

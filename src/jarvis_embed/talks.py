@@ -19,7 +19,7 @@ class Talk:
 
     Attributes:
         id: the same at every ingest, as far as source and key are; ``row`` is its row now.
-        changed: the revision with which its turns last changed.
+        changed: the revision with which anything in it last changed.
         key: its key in its source. people, name: as ``messages.Conversation`` has them.
     """
 

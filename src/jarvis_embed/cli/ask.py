@@ -84,6 +84,8 @@ def search(
 ) -> None:
     """Find the moments of the history that began like this, or whole conversations like it."""
     root = home_folder(home)
+    if threads and min_quality:
+        raise InputError("--min-quality is about replies, and --threads finds conversations", "Give one of the two")
     with Space.open(model, home=root, precision=precision) as space:
         if threads:
             conversations = space.search_threads(given_text(text), k)

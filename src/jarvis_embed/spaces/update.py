@@ -177,7 +177,8 @@ def write_delta(
 def _write_quality(
     staging: Path, encoder: Encoder, library: Library, changes: Changes, new: tuple[npt.NDArray[np.int64], ...]
 ) -> None:
-    """The quality of all pairs: anew in conversations with new ones, for what follows a reply speaks of it."""
+    """The quality of all pairs: anew in conversations that changed, for what follows a reply speaks of it, and what
+    people said of it may be new where no text is."""
     fingerprint, weights = encoder.fingerprint, read_weights(library.home)
     mark = quality_mark(weights, encoder)
     before = open_quality(changes.folder, changes.manifest.files, fingerprint)
@@ -189,8 +190,8 @@ def _write_quality(
     ids, trigger_rows, response_rows = (np.concatenate([one, two]) for one, two in zip(old, new, strict=True))
     vectors = Delta.open(staging, fingerprint, open_artifact(staging / VECTORS_FILE, fingerprint)["vectors"]).vectors
     scale = random_scale(vectors, trigger_rows, response_rows) if before is None else before.scale
-    fresh = [pair[0] for pair in changes.pairs]
-    conversations = list(library.conversations_of(fresh)) if before is not None else library.conversations()
+    changed = library.conversations_since(changes.manifest.revision)
+    conversations = list(changed) if before is not None else library.conversations()
     if before is not None:
         places = (library.response_places(one.key).values() for one in conversations)
         there = np.isin(ids, [identity for found in places for identity in found])

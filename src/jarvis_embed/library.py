@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,22 +19,16 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from .errors import DiskFull, HomeLocked, HomeNotWritable, InputError, LibraryError
+from .feedback import read_feedback, write_feedback
 from .forgetting import SALT_BYTES, Rules, Wish, drop_wish, read_rules, store_conversation, store_wish
 from .home import FILE_MODE, embeddings_folder, home_folder, locked, make_private_folder, reported
 from .intake import IngestReport, Intake, changes_of
 from .messages import CONTEXT_TURNS, EARLIER, Conversation, Pair, Turn
-from .records import (
-    MESSAGE,
-    digest_of,
-    flags_of,
-    marks,
-    message_of,
-    truth,
-)
+from .records import digest_of, flags_of, marks
 from .schema import migrate
 from .sources.base import Source
+from .stored import conversations_of, conversations_since, every_conversation, response_places, turn_texts
 from .talks import PlacedTurn, Talk, latest_with, placed_turns, talks, turns_at
-from .text import well_formed
 
 Progress = Callable[[int, int], None]
 """Called with (done, total); total is 0 where it is not known."""
@@ -185,46 +178,23 @@ class Library:
     def conversations(self) -> Iterator[Conversation]:
         """Yield every conversation with its messages as they were ingested; named by its row, for two sources may
         use one key."""
-        conversations = self._db.execute(f"{_CONVERSATIONS} ORDER BY id").fetchall()
-        yield from map(self._conversation, conversations)
+        return every_conversation(self._db)
 
     def conversations_of(self, ids: Sequence[int]) -> Iterator[Conversation]:
         """Yield the conversations that hold any of these pairs, named as by ``conversations``."""
-        rows: set[int] = set()
-        for start in range(0, len(ids), 500):
-            block = list(ids[start : start + 500])
-            statement = (
-                "SELECT DISTINCT conversation_id FROM pair JOIN turn ON turn.id = trigger_id "  # noqa: S608
-                f"WHERE pair.id IN ({marks(len(block))})"
-            )
-            rows.update(row for (row,) in self._db.execute(statement, block))
-        for row in sorted(rows):
-            yield self._conversation(self._db.execute(f"{_CONVERSATIONS} WHERE id = ?", (row,)).fetchone())
+        return conversations_of(self._db, ids)
 
     def conversations_since(self, revision: int) -> Iterator[Conversation]:
         """Yield the conversations that anything changed in after ``revision``, named as by ``conversations``."""
-        found = self._db.execute(f"{_CONVERSATIONS} WHERE changed > ? ORDER BY id", (revision,)).fetchall()
-        yield from map(self._conversation, found)
+        return conversations_since(self._db, revision)
 
     def response_places(self, conversation: str) -> dict[str, int]:
         """Key of the first message of each response of a conversation, named as by ``conversations`` → its pair."""
-        statement = (
-            "SELECT m.key, pair.id FROM pair JOIN turn r ON r.id = response_id "
-            "JOIN message m ON m.conversation_id = r.conversation_id AND m.position = r.position "
-            "WHERE r.conversation_id = ?"
-        )
-        return dict(self._db.execute(statement, (int(conversation),)))
+        return response_places(self._db, conversation)
 
     def feedback(self, ids: Sequence[int] | None = None) -> dict[int, bool]:
         """What the owner said of these pairs, or of all: id → whether it was good. Most have no entry."""
-        if ids is None:
-            return {pair: bool(good) for pair, good in self._db.execute("SELECT pair_id, good FROM feedback")}
-        found: dict[int, bool] = {}
-        for start in range(0, len(ids), 500):
-            block = list(ids[start : start + 500])
-            statement = f"SELECT pair_id, good FROM feedback WHERE pair_id IN ({marks(len(block))})"  # noqa: S608
-            found |= {pair: bool(good) for pair, good in self._db.execute(statement, block)}
-        return found
+        return read_feedback(self._db, ids)
 
     def give_feedback(self, pair: int, good: bool | None) -> None:
         """Keep what the owner says of a pair, in the place of what they said before; None takes it back.
@@ -235,17 +205,7 @@ class Library:
         if next(self.pairs([pair]), None) is None:
             raise InputError(f"there is no pair {pair}", "Its number stands in: jarvis-embed suggest TEXT --json")
         with _reported(self.path), self._transaction():
-            if good is None:
-                self._db.execute("DELETE FROM feedback WHERE pair_id = ?", (pair,))
-            else:
-                told = (pair, good, time.time_ns() // 1_000_000)
-                self._db.execute("INSERT OR REPLACE INTO feedback VALUES (?, ?, ?)", told)
-
-    def _conversation(self, columns: Sequence[Any]) -> Conversation:
-        row, people, is_group, name, rating = columns
-        statement = f"SELECT {MESSAGE}, row FROM message WHERE conversation_id = ? ORDER BY position"  # noqa: S608
-        messages = tuple(message_of(*message) for message in self._db.execute(statement, (row,)))
-        return Conversation(str(row), messages, tuple(json.loads(people)), truth(is_group), name, rating)
+            write_feedback(self._db, pair, good)
 
     def pair_ids(self) -> Iterator[int]:
         """Yield the id of every pair, ascending."""
@@ -269,15 +229,7 @@ class Library:
 
     def turn_texts(self, conversation: str) -> list[list[str]]:
         """The turn texts, in order, of each conversation of that name: none, one, or one of each source that has it."""
-        rows = self._db.execute(
-            "SELECT c.id, turn.text FROM turn JOIN conversation c ON c.id = conversation_id WHERE c.key = ? "
-            "ORDER BY c.id, turn.position",
-            (well_formed(conversation),),
-        )
-        found: dict[int, list[str]] = {}
-        for row, text in rows:
-            found.setdefault(row, []).append(text)
-        return list(found.values())
+        return turn_texts(self._db, conversation)
 
     def pair_texts(self, ids: Sequence[int] | None = None) -> Iterator[tuple[int, str, str, int]]:
         """Yield (id, trigger, response, response time in ms) of every pair, or of those of ``ids``, ordered by id."""
@@ -421,8 +373,6 @@ class Library:
                 self._db.execute("ROLLBACK")
             raise
 
-
-_CONVERSATIONS: Final = "SELECT id, people, is_group, name, rating FROM conversation"
 
 _PAIRS: Final = (
     "SELECT pair.id, c.key, t.text, r.text, t.sender, r.sender, t.start_ms, r.start_ms, t.holdout OR r.holdout, "

@@ -478,6 +478,11 @@ class TestCommands:
         assert [len(match["turns"]) > 1 for match in told["conversations"]] == [True, True]
         assert told["conversations"][0]["score"] >= told["conversations"][1]["score"]
 
+    def test_conversations_have_no_quality_to_leave_them_out_by(self, built: Path) -> None:
+        done = CliRunner().invoke(app, ["search", "--threads", "lunch", "--min-quality", "0.3"])
+        assert isinstance(done.exception, InputError)
+        assert "--min-quality is about replies" in str(done.exception)
+
     def test_suggest_for_a_contact_says_what_was_before(self, built: Path) -> None:
         last = lines("Anna", 10, 12, 12)
         done = CliRunner().invoke(

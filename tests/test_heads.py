@@ -38,6 +38,7 @@ from jarvis_embed.spaces.features import BUCKETS, response_buckets, trigger_buck
 from jarvis_embed.spaces.generations import current_folder
 from jarvis_embed.spaces.heads import FACTS_FILE, HEADS_FILE, Heads, read_heads, response_inputs, write_heads
 from jarvis_embed.spaces.heads_store import replace_heads, shipped_heads
+from jarvis_embed.spaces.manifest import file_marks, read_manifest, write_manifest
 from jarvis_embed.spaces.switch import undo_switch
 from jarvis_embed.training import heads as training
 from jarvis_embed.training import silver as silver_module
@@ -440,6 +441,27 @@ class TestShipped:
             assert [label.name for label in labels[1:]] == ["QUESTION", "SOCIAL", "REACTION"]
             (answer,) = je.classify_responses(space, ["wanna grab lunch tomorrow?"], ["sorry I can't, I have to work"])
             assert answer.method in ("head", "abstained")
+
+    def test_a_space_of_an_earlier_version_gets_them_at_the_next_build(
+        self, built: Encoder, home: Path, trained: Heads, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        replace_heads(built, home, trained)
+        folder = current_folder(model_home(built.name, home))
+        assert folder is not None
+        stated = json.loads((folder / FACTS_FILE).read_text()) | {"features": 1}
+        (folder / FACTS_FILE).write_text(json.dumps(stated))
+        write_manifest(
+            folder, replace(read_manifest(folder), files=read_manifest(folder).files | file_marks(folder, [FACTS_FILE]))
+        )
+        with je.Space.open(home=home, encoder=built) as space:
+            assert space.heads is None
+        assert je.build(built, home).up_to_date
+        with je.Space.open(home=home, encoder=built) as space:
+            assert space.heads is None  # none are shipped for this model
+        monkeypatch.setattr("jarvis_embed.spaces.heads_store.shipped_heads", lambda _fingerprint: trained)
+        assert je.build(built, home).up_to_date
+        with je.Space.open(home=home, encoder=built) as space:
+            assert space.heads is not None
 
     @pytest.mark.parametrize("precision", ["int8", "fp32"])
     def test_heads_are_shipped_for_the_default_model_as_it_is_now(self, minilm_home: Path, precision: str) -> None:

@@ -21,7 +21,8 @@ TOLERANCE: Final = 0.02
 LIKELY: Final = 0.01
 """It is, too, if it loses no more than this as measured, and the interval does not exclude that it loses nothing."""
 
-_SAME_TIME: Final = 1.05
+SAME_TIME: Final = 1.05
+"""Models whose times differ by less than this factor count as equally fast."""
 
 DECIDING: Final = (("trigger_f1", "response_f1"), ("reply_similarity", "response_accuracy"))
 """The figures that decide: the first group of which every model has all. What is worth most to an assistant first."""
@@ -132,8 +133,8 @@ def recommend(comparison: Json) -> dict[str, str]:
         return {"model": fastest, "reason": f"{fastest}: the fastest; nothing that tells quality could be measured"}
     best = max(models, key=lambda model: _sum(model, keys))
     good = [model for model in models if model is best or _gives_up_little(model, best, keys)]
-    alike = [model for model in good if _p50(model) <= _SAME_TIME * min(map(_p50, good))]
-    chosen = max(alike, key=lambda model: _sum(model, keys))
+    alike = [model for model in good if _p50(model) <= SAME_TIME * min(map(_p50, good))]
+    chosen = max(alike, key=lambda model: (_sum(model, keys), -_p50(model)))
     other = model_of(comparison, comparison["baseline"]) or models[0]
     if other is chosen:  # the baseline against its best rival
         other = max((model for model in models if model is not chosen), key=lambda model: _sum(model, keys))
@@ -212,7 +213,7 @@ def _why(chosen: Json, best: Json, models: Sequence[Json], keys: Sequence[str]) 
         chance = "may be chance" * any(gap["interval"]["low"] < -TOLERANCE for gap in gaps)
         gained = " or ".join(filter(None, (small, chance)))
         return f"What {best['name']} would gain {gained}, and it takes {_p50(best) / _p50(chosen):.1f} × as long"
-    faster = [model for model in models if _SAME_TIME * _p50(model) < _p50(chosen)]
+    faster = [model for model in models if SAME_TIME * _p50(model) < _p50(chosen)]
     if not faster:
         return "None is faster"
     rival = max(faster, key=lambda model: _sum(model, keys))

@@ -27,7 +27,7 @@ from ..models.engine import Vectors
 from ..models.store import model_home
 from .artifact import Array, Stream, open_artifact, write_artifact
 from .generations import building_folder, current_folder, promote, prune, remove_generations
-from .heads_store import carry_heads
+from .heads_store import carry_heads, refresh_heads
 from .index import TriggerIndex
 from .known import Known
 from .manifest import FORMAT, Manifest, check_files, file_marks, library_versions, read_manifest, write_manifest
@@ -113,6 +113,7 @@ def build(
     report = progress or (lambda _stage, _done, _total: None)
     with locked(model_folder / "build.lock", f"the space of {encoder.name}"), Library.open(root) as library:
         prune(model_folder)
+        refresh_heads(encoder, model_folder)
         current = current_folder(model_folder)
         if current is not None and not force and (same := _unchanged(current, encoder, library)):
             return same

@@ -68,30 +68,55 @@ def replace_heads(encoder: Encoder, home: Path, heads: Heads) -> str:
     folder = model_home(encoder.name, home)
     with locked(folder / "build.lock", f"the space of {encoder.name}"):
         current = current_folder(folder)
-        again = f"Build it: jarvis-embed build {encoder.name}"
         if current is None:
-            raise SpaceMissing(f"there is no space of {encoder.name} in {home}", again)
-        manifest = read_manifest(current)
-        if manifest.fingerprint != heads.fingerprint:
-            raise FingerprintMismatch(
-                f"the heads have fingerprint {heads.fingerprint}, and the space in {current} {manifest.fingerprint}",
-                again,
-            )
-        check_files(current, manifest, checksums=True)
-        remove_folder(building_folder(folder))
-        staging = make_private_folder(building_folder(folder))
-        shared = {name: mark for name, mark in manifest.files.items() if name not in FILES}
-        for name in shared:
-            share_file(current / name, staging / name)
-        for exam in current.glob("exam-*.json"):  # what the model is worth does not depend on the heads
-            share_file(exam, staging / exam.name)
-        write_heads(staging, heads)
-        made = datetime.now(UTC).isoformat(timespec="seconds")
-        files = shared | file_marks(staging, FILES)
-        write_manifest(staging, replace(manifest, created=made, versions=library_versions(), files=files))
-        check_files(staging, read_manifest(staging), checksums=True)
-        read_heads(staging, heads.fingerprint)
-        return promote(folder)
+            raise SpaceMissing(f"there is no space of {encoder.name} in {home}", _again(encoder))
+        return _replaced(encoder, folder, current, heads)
+
+
+def refresh_heads(encoder: Encoder, folder: Path) -> bool:
+    """Give the current generation in ``folder`` the shipped heads, if it has none that this version can use.
+
+    So that a space which an earlier version built classifies again. Whoever calls this holds the lock of the build.
+
+    Returns:
+        whether it did; not where nothing is shipped, or the space is another model's or not whole.
+    """
+    current, heads = current_folder(folder), shipped_heads(encoder.fingerprint)
+    if current is None or heads is None or _heads_in(current, encoder.fingerprint) is not None:
+        return False
+    try:
+        _replaced(encoder, folder, current, heads)
+    except (FingerprintMismatch, SpaceDamaged):
+        return False
+    return True
+
+
+def _replaced(encoder: Encoder, folder: Path, current: Path, heads: Heads) -> str:
+    manifest = read_manifest(current)
+    if manifest.fingerprint != heads.fingerprint:
+        raise FingerprintMismatch(
+            f"the heads have fingerprint {heads.fingerprint}, and the space in {current} {manifest.fingerprint}",
+            _again(encoder),
+        )
+    check_files(current, manifest, checksums=True)
+    remove_folder(building_folder(folder))
+    staging = make_private_folder(building_folder(folder))
+    shared = {name: mark for name, mark in manifest.files.items() if name not in FILES}
+    for name in shared:
+        share_file(current / name, staging / name)
+    for exam in current.glob("exam-*.json"):  # what the model is worth does not depend on the heads
+        share_file(exam, staging / exam.name)
+    write_heads(staging, heads)
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    files = shared | file_marks(staging, FILES)
+    write_manifest(staging, replace(manifest, created=made, versions=library_versions(), files=files))
+    check_files(staging, read_manifest(staging), checksums=True)
+    read_heads(staging, heads.fingerprint)
+    return promote(folder)
+
+
+def _again(encoder: Encoder) -> str:
+    return f"Build it: jarvis-embed build {encoder.name}"
 
 
 def ship_heads(heads: Heads, folder: Path) -> Path:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import jarvis_embed as je
+import tiny
 from jarvis_embed.cli import app
 from jarvis_embed.config import load_settings, save_settings
 from jarvis_embed.errors import HomeLocked
@@ -21,7 +22,6 @@ from jarvis_embed.forgetting import Rules, Wish, plain
 from jarvis_embed.home import locked
 from jarvis_embed.messages import Conversation, Message
 from jarvis_embed.models.encoder import Encoder
-from jarvis_embed.models.store import add_model
 from jarvis_embed.purge import forget, purge_all, would_forget
 from jarvis_embed.spaces.vector_log import segment_key, text_key
 from jarvis_embed.text import normalise
@@ -66,10 +66,7 @@ def ingest(home: Path, file: Path) -> je.IngestReport:
 
 @pytest.fixture
 def encoder(home: Path, tiny_folder: Path) -> Encoder:
-    home.mkdir()
-    save_settings(home, load_settings(home).model_copy(update={"precision": "fp32", "model": "tiny"}))
-    add_model("tiny", tiny_folder, home)
-    return je.load_encoder("tiny", home=home)
+    return tiny.in_use(home, tiny_folder)
 
 
 @pytest.fixture

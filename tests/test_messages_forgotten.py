@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 import jarvis_embed as je
+import tiny
 from apple import ChatDb, body
-from jarvis_embed.config import load_settings, save_settings
 from jarvis_embed.forgetting import Wish
 from jarvis_embed.models.encoder import Encoder
-from jarvis_embed.models.store import add_model
 from jarvis_embed.purge import forget
 from jarvis_embed.sources import chat_db, chat_marks
 from jarvis_embed.sources.chat_db import ChatDbSource
@@ -57,10 +56,7 @@ def made(tmp_path: Path) -> Iterator[History]:
 
 @pytest.fixture
 def encoder(home: Path, tiny_folder: Path) -> Encoder:
-    home.mkdir()
-    save_settings(home, load_settings(home).model_copy(update={"precision": "fp32", "model": "tiny"}))
-    add_model("tiny", tiny_folder, home)
-    return je.load_encoder("tiny", home=home)
+    return tiny.in_use(home, tiny_folder)
 
 
 def ingest(home: Path, path: Path) -> je.IngestReport:

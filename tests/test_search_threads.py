@@ -93,10 +93,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def encoder(home: Path, tiny_folder: Path) -> Encoder:
-    home.mkdir()
-    save_settings(home, load_settings(home).model_copy(update={"precision": "fp32", "model": "tiny"}))
-    add_model("tiny", tiny_folder, home)
-    return je.load_encoder("tiny", home=home)
+    return tiny.in_use(home, tiny_folder)
 
 
 @pytest.fixture

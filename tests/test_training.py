@@ -74,7 +74,7 @@ def small_material(tiny_folder: Path) -> Material:
         reference=vectors,
         parent=vectors,
         pairs=(pairs,),
-        records=RecordSet(record_rows, np.stack([record_rows + 30, record_rows + 31], 1), likeness, near),
+        records=RecordSet(record_rows, likeness, near),
         sentences=SentenceSet(rows[:20], rows[20:40], np.linspace(0, 5, 20, dtype=np.float32)),
     )
 

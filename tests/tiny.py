@@ -11,6 +11,9 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from jarvis_embed.config import load_settings, save_settings
+from jarvis_embed.models.encoder import Encoder, load_encoder
+from jarvis_embed.models.store import add_model
 from jarvis_embed.models.weights import BertConfig, tensor_shapes
 
 WORDS = (
@@ -130,3 +133,11 @@ def unit_rows(rows: int, dim: int, clusters: int, seed: int) -> np.ndarray:
     centres = rng.normal(size=(clusters, dim))
     vectors = centres[rng.integers(clusters, size=rows)] + 0.7 * rng.normal(size=(rows, dim))
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def in_use(home: Path, folder: Path) -> Encoder:
+    """A new home that uses the tiny model in ``folder``, in fp32."""
+    home.mkdir()
+    save_settings(home, load_settings(home).model_copy(update={"precision": "fp32", "model": "tiny"}))
+    add_model("tiny", folder, home)
+    return load_encoder("tiny", home=home)

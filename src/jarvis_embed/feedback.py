@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 
-from .records import marks
+from .records import blocks
 
 
 def read_feedback(db: sqlite3.Connection, ids: Sequence[int] | None = None) -> dict[int, bool]:
@@ -14,9 +14,8 @@ def read_feedback(db: sqlite3.Connection, ids: Sequence[int] | None = None) -> d
     if ids is None:
         return {pair: bool(good) for pair, good in db.execute("SELECT pair_id, good FROM feedback")}
     found: dict[int, bool] = {}
-    for start in range(0, len(ids), 500):
-        block = list(ids[start : start + 500])
-        statement = f"SELECT pair_id, good FROM feedback WHERE pair_id IN ({marks(len(block))})"  # noqa: S608
+    for marked, block in blocks(ids):
+        statement = f"SELECT pair_id, good FROM feedback WHERE pair_id IN ({marked})"  # noqa: S608
         found |= {pair: bool(good) for pair, good in db.execute(statement, block)}
     return found
 

@@ -24,7 +24,7 @@ from .forgetting import SALT_BYTES, Rules, Wish, drop_wish, read_rules, store_co
 from .home import FILE_MODE, embeddings_folder, home_folder, locked, make_private_folder, reported
 from .intake import IngestReport, Intake, changes_of
 from .messages import CONTEXT_TURNS, EARLIER, Conversation, Pair, Turn
-from .records import digest_of, flags_of, marks
+from .records import blocks, digest_of, flags_of
 from .schema import migrate
 from .sources.base import Source
 from .stored import conversations_of, conversations_since, every_conversation, response_places, turn_texts
@@ -166,12 +166,9 @@ class Library:
             yield from map(self._pair, self._db.execute(_PAIRS))
             return
         found: dict[int, Pair] = {}
-        wanted = list(set(ids))
-        for start in range(0, len(wanted), 500):
-            block = wanted[start : start + 500]
+        for marked, block in blocks(list(set(ids))):
             found |= {
-                row[0]: self._pair(row)
-                for row in self._db.execute(f"{_PAIRS} WHERE pair.id IN ({marks(len(block))})", block)
+                row[0]: self._pair(row) for row in self._db.execute(f"{_PAIRS} WHERE pair.id IN ({marked})", block)
             }
         yield from (found[identity] for identity in ids if identity in found)
 
@@ -236,10 +233,8 @@ class Library:
         if ids is None:
             yield from self._db.execute(f"{_PAIR_TEXTS} ORDER BY pair.id")
             return
-        wanted = sorted(ids)
-        for start in range(0, len(wanted), 500):
-            block = wanted[start : start + 500]
-            yield from self._db.execute(f"{_PAIR_TEXTS} WHERE pair.id IN ({marks(len(block))}) ORDER BY pair.id", block)
+        for marked, block in blocks(sorted(ids)):
+            yield from self._db.execute(f"{_PAIR_TEXTS} WHERE pair.id IN ({marked}) ORDER BY pair.id", block)
 
     def ingest(self, source: Source, progress: Progress | None = None) -> IngestReport:
         """Make the library hold what ``source`` holds now, in one transaction.

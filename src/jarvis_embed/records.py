@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from .messages import Conversation, Message, Tapback, Turn, place_of
@@ -19,6 +20,8 @@ MESSAGE: Final = "key, sender, sent_ms, text, is_from_me, reply_to, edited_ms, t
 TEXT: Final = 2
 """Where the text stands in a ``StoredMessage``."""
 
+_IDS: Final = 500
+
 TURN: Final = "sender, start_ms, end_ms, text, is_from_me, reply_to, holdout, quality, flags"
 
 
@@ -31,6 +34,13 @@ def insert(db: sqlite3.Connection, table: str, values: tuple[object, ...]) -> in
 def marks(number: int) -> str:
     """Place holders of a statement."""
     return ",".join("?" * number)
+
+
+def blocks(ids: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
+    """Yield ids a few hundred at a time, each with its ``marks``: a statement takes only so many."""
+    for start in range(0, len(ids), _IDS):
+        block = list(ids[start : start + _IDS])
+        yield marks(len(block)), block
 
 
 def position_of(message: Message, index: int) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from .messages import Conversation
-from .records import MESSAGE, marks, message_of, truth
+from .records import MESSAGE, blocks, message_of, truth
 from .text import well_formed
 
 _CONVERSATIONS: Final = "SELECT id, people, is_group, name, rating FROM conversation"
@@ -28,11 +28,10 @@ def conversations_since(db: sqlite3.Connection, revision: int) -> Iterator[Conve
 def conversations_of(db: sqlite3.Connection, ids: Sequence[int]) -> Iterator[Conversation]:
     """Yield the conversations that hold any of these pairs."""
     rows: set[int] = set()
-    for start in range(0, len(ids), 500):
-        block = list(ids[start : start + 500])
+    for marked, block in blocks(ids):
         statement = (
             "SELECT DISTINCT conversation_id FROM pair JOIN turn ON turn.id = trigger_id "  # noqa: S608
-            f"WHERE pair.id IN ({marks(len(block))})"
+            f"WHERE pair.id IN ({marked})"
         )
         rows.update(row for (row,) in db.execute(statement, block))
     for row in sorted(rows):

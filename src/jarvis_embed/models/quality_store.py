@@ -49,10 +49,3 @@ def remove_own_head(name: str, home: Path) -> bool:
     for path in there:
         path.unlink()
     return bool(there)
-
-
-def ship_head(head: QualityHead, name: str, folder: Path) -> Path:
-    """Write a head where ``find_head`` finds it; ``folder`` is that of this package in a checkout."""
-    place = make_private_folder(folder / _SHIPPED / name)
-    write_head(place, head)
-    return place

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,11 +25,11 @@ from ..library import Library
 from ..models.encoder import Encoder
 from ..models.engine import Vectors
 from ..models.store import model_home
-from .artifact import Array, Stream, open_artifact, write_artifact
+from .artifact import Stream, open_artifact, write_artifact
 from .generations import building_folder, current_folder, promote, prune, remove_generations
 from .heads_store import carry_heads, refresh_heads
 from .index import TriggerIndex
-from .known import Known
+from .known import Known, gathered
 from .manifest import FORMAT, Manifest, check_files, file_marks, library_versions, read_manifest, write_manifest
 from .quality import QUALITY_FILE, judged, open_quality, quality_mark, random_scale, relation, write_quality
 from .segment_build import write_segments
@@ -303,7 +303,7 @@ def _write(
     write_artifact(
         staging / VECTORS_FILE,
         {
-            "vectors": Stream((len(keys), encoder.dim), np.float32, _gathered(keys, log, old)),
+            "vectors": Stream((len(keys), encoder.dim), np.float32, gathered(keys, log, old, _BLOCK)),
             "keys": np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES),
         },
         fingerprint,
@@ -349,14 +349,6 @@ def _write_quality(staging: Path, encoder: Encoder, library: Library, wanted: _W
     related = relation(encoder, wanted.ids, vectors.__getitem__, *rows, scale)
     found = judged(library.conversations(), library, weights, related)
     write_quality(staging, found, scale, encoder.fingerprint, quality_mark(weights, encoder))
-
-
-def _gathered(keys: list[bytes], log: VectorLog, old: Known) -> Iterator[Array]:
-    """The vector of each key in turn, block by block, from the log or from the earlier generation."""
-    logged = log.vectors()
-    for start in range(0, len(keys), _BLOCK):
-        block = keys[start : start + _BLOCK]
-        yield np.stack([logged[log.rows[key]] if key in log.rows else old.vector(key) for key in block])
 
 
 def _min_similarity(index: TriggerIndex, triggers: Vectors) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -15,7 +15,7 @@ from .delta import DELTA_FILE
 from .manifest import check_files, read_manifest
 from .segment_index import SEGMENTS_DELTA, SEGMENTS_FILE
 from .space import VECTORS_FILE
-from .vector_log import split_keys
+from .vector_log import VectorLog, split_keys
 
 _WITH_VECTORS: Final = (VECTORS_FILE, DELTA_FILE, SEGMENTS_FILE, SEGMENTS_DELTA)
 
@@ -58,3 +58,11 @@ class Known:
                 return np.asarray(part[row])
             row -= len(part)
         raise KeyError(key)
+
+
+def gathered(keys: list[bytes], log: VectorLog, old: Known, block: int) -> Iterator[Vectors]:
+    """The vector of each key in turn, ``block`` at a time, from the log or from the earlier generation."""
+    logged = log.vectors()
+    for start in range(0, len(keys), block):
+        here = keys[start : start + block]
+        yield np.stack([logged[log.rows[key]] if key in log.rows else old.vector(key) for key in here])

@@ -27,7 +27,7 @@ from ..talks import Talk
 from ..text import normalise
 from .artifact import Array, Stream, open_artifact, write_artifact
 from .index import EXACT_BELOW, TriggerIndex
-from .known import Known
+from .known import Known, gathered
 from .segment_index import SEGMENT_INDEX_FILE, SEGMENTS_DELTA, SEGMENTS_FILE
 from .vector_log import KEY_BYTES, VectorLog, segment_key, split_keys, text_key
 
@@ -196,7 +196,8 @@ def _embed(encoder: Encoder, segments: dict[bytes, tuple[str, ...]], log: Vector
 def _from_turns(encoder: Encoder, segments: list[tuple[str, ...]], log: VectorLog, old: Known) -> Vectors:
     """The vectors of segments from those of their turns, most of which were triggers or responses and are known."""
     logged = log.vectors()
-    texts = list(dict.fromkeys(normalise(turn) for turns in segments for turn in turns))
+    said = [normalise(turn) for turns in segments for turn in turns]
+    texts = list(dict.fromkeys(said))
     vectors = np.empty((len(texts), encoder.dim), np.float32)
     unknown = []
     for row, text in enumerate(texts):
@@ -210,18 +211,10 @@ def _from_turns(encoder: Encoder, segments: list[tuple[str, ...]], log: VectorLo
     if unknown:
         vectors[unknown] = encoder.embed([texts[row] for row in unknown])
     row_of = {text: row for row, text in enumerate(texts)}
-    rows = [row_of[normalise(turn)] for turns in segments for turn in turns]
-    return encoder.as_segments(vectors[rows], list(map(len, segments)))
+    return encoder.as_segments(vectors[[row_of[text] for text in said]], list(map(len, segments)))
 
 
 def _vectors(segments: Segments, dim: int, log: VectorLog, old: Known) -> Stream:
     """The vector of each segment, from the log or from the earlier generation."""
-    logged = log.vectors()
-
-    def blocks() -> Iterator[Vectors]:
-        keys = split_keys(np.frombuffer(bytes(segments.keys), np.uint8))
-        for start in range(0, len(keys), _BLOCK):
-            block = keys[start : start + _BLOCK]
-            yield np.stack([logged[log.rows[key]] if key in log.rows else old.vector(key) for key in block])
-
-    return Stream((len(segments), dim), np.float32, blocks())
+    keys = split_keys(np.frombuffer(bytes(segments.keys), np.uint8))
+    return Stream((len(segments), dim), np.float32, gathered(keys, log, old, _BLOCK))

@@ -73,12 +73,13 @@ def batches(material: Material, recipe: Recipe) -> Iterator[Batch]:
             source = int(rng.choice(len(runs), p=weights))
             run, pairs = next(runs[source]), material.pairs[source]
             parts.append((pairs.triggers[run], pairs.responses[run], pairs.contexts[run]))
-            threads.append(turns_of_run(pairs, run))
+            if recipe.objectives.threads:
+                threads.append(turns_of_run(pairs, run))
             size += len(run)
         triggers, responses, contexts = (np.concatenate(part) for part in zip(*parts, strict=True))
         records = _some_records(material.records, recipe.seeds, rng) if recipe.objectives.records else none
         asked = none if material.records is None else material.records.triggers[records]
-        segments = drawn_segments(threads if recipe.objectives.threads else (), rng)
+        segments = drawn_segments(threads, rng)
         sentences = _some_sentences(material.sentences, rng) if recipe.objectives.sentences else none
         left, right, scores = none, none, np.zeros(0, np.float32)
         if material.sentences is not None and len(sentences):

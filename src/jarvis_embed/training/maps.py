@@ -79,19 +79,17 @@ def learn_segments(
     if not recipe.objectives.threads:
         return
     fixed = torch.from_numpy(np.concatenate([vectors, np.zeros_like(vectors[:1])]))
-    sequences = [turns for one in material.pairs for turns in turn_sequences(one)]
+    by_source = [turn_sequences(one) for one in material.pairs]
+    sequences = [turns for found in by_source for turns in found]
     # A long conversation is drawn more often, and the sources as often as the recipe draws their pairs.
-    chance = np.concatenate(
-        [
-            one.weight * np.array([len(turns) for turns in turn_sequences(one)], float) / max(len(one.triggers), 1)
-            for one in material.pairs
-        ]
-    )
+    weights = [one.weight / max(len(one.triggers), 1) for one in material.pairs]
+    chance = np.array([w * len(turns) for w, found in zip(weights, by_source, strict=True) for turns in found])
+    chance /= chance.sum()
     size = min(SEGMENTS, len(sequences))
     rng = np.random.default_rng(recipe.seed)
 
     def loss() -> Tensor:
-        drawn = rng.choice(len(sequences), size, replace=False, p=chance / chance.sum())
+        drawn = rng.choice(len(sequences), size, replace=False, p=chance)
         segments = drawn_segments([sequences[row] for row in drawn], rng)
         left, right = (torch.from_numpy(one).to(network.device) for one in segments.swapaxes(0, 1))
         vectors = [network.segment(fixed[one].float().to(network.device), one >= 0) for one in (left, right)]

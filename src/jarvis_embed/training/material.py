@@ -54,12 +54,11 @@ class RecordSet:
     """Triggers with several known responses.
 
     Attributes:
-        triggers: (n,). replies: (n, k) rows of texts.
+        triggers: (n,) rows of texts.
         likeness: (n, dim) mean reference vector of the replies. near: (n, 20) nearest others by it.
     """
 
     triggers: Rows
-    replies: Rows
     likeness: Vectors
     near: Rows
 
@@ -222,7 +221,7 @@ def assembled(
     if len(records) > NEIGHBOURS:
         means = under_reference[reply_rows].mean(axis=1)
         means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-        record_set = RecordSet(trigger_rows, reply_rows, means, nearest_rows(means, NEIGHBOURS))
+        record_set = RecordSet(trigger_rows, means, nearest_rows(means, NEIGHBOURS))
     groups: dict[str, int] = {}
     return Material(
         texts=every,

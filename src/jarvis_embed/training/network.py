@@ -91,13 +91,9 @@ class Network(nn.Module):
     def device(self) -> torch.device:
         return self.response.inner.weight.device
 
-    def projections(self, *, of_replies: bool = False) -> list[nn.Parameter]:
-        """The parameters beside the encoder; only those of the two maps between triggers and replies if asked."""
-        parts = (
-            [self.response, self.context]
-            if of_replies
-            else [self.response, self.context, self.segment, self.expectation]
-        )
+    def projections(self) -> list[nn.Parameter]:
+        """The parameters beside the encoder."""
+        parts = (self.response, self.context, self.segment, self.expectation)
         return [parameter for part in parts for parameter in part.parameters()]
 
     def forward(self, texts: Sequence[Tokens]) -> Tensor:
@@ -159,10 +155,10 @@ def save_network(network: Network, parent: ModelFolder, folder: Path) -> None:
                 make_private_folder(copy.parent)
                 shutil.copyfile(path, copy)
                 copy.chmod(0o600)
-    weights = {name: _array(value) for name, value in network.bert.state_dict().items()}
+    weights = {name: array_of(value) for name, value in network.bert.state_dict().items()}
     write_private(folder / "model.safetensors", save(weights))
     sides = {
-        f"{side}.{part}{'_bias' if of == 'bias' else ''}": _array(getattr(getattr(projection, part), of))
+        f"{side}.{part}{'_bias' if of == 'bias' else ''}": array_of(getattr(getattr(projection, part), of))
         for side, projection in (
             ("response", network.response),
             ("context", network.context),
@@ -171,7 +167,7 @@ def save_network(network: Network, parent: ModelFolder, folder: Path) -> None:
         for part in ("inner", "outer")
         for of in ("weight", "bias")
     }
-    sides["segment.attention"] = _array(network.segment.attention)
+    sides["segment.attention"] = array_of(network.segment.attention)
     write_private(folder / PROJECTIONS_FILE, save(sides))
 
 
@@ -198,5 +194,6 @@ def _batches(order: Sequence[int], texts: Sequence[Tokens]) -> Iterator[list[int
         yield batch
 
 
-def _array(tensor: Tensor) -> Any:
+def array_of(tensor: Tensor) -> Any:
+    """A parameter as a float32 array of its own."""
     return np.ascontiguousarray(tensor.detach().cpu().float().numpy())

@@ -53,7 +53,7 @@ def expectation(expected: Tensor, answers: Tensor, counts: Tensor) -> Tensor:
     return (counts * (expected - answers).square().sum(-1)).sum() / counts.sum()
 
 
-def relation_weights(wanted: Tensor, masked: Tensor, share: float = 1 / 200) -> Tensor:
+def relation_weights(wanted: Tensor, masked: Tensor, share: float) -> Tensor:
     """(n, n) weights under which the nearest ``share`` of all pairs counts as much as all others together.
 
     In a random batch hardly any two responses are alike; without this, a space learns about unlike ones only.

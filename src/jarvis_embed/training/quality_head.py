@@ -22,7 +22,7 @@ from torch.nn import functional as F  # noqa: N812  its usual name
 from ..models.projections import Projection as Map
 from ..models.projections import Projections
 from ..models.quality_head import PARTS, QualityHead, width_of
-from .network import Projection
+from .network import Projection, array_of
 from .objectives import contrast
 
 Rows = npt.NDArray[np.int64]
@@ -132,7 +132,7 @@ class HeadNetwork(nn.Module):
         scale[1 + TURNS : 1 + TURNS + self.dim] = self.dim**0.5
         scale[1 + TURNS + self.dim :] = self.dim**0.5 / 4
         outer = np.zeros(len(scale), np.float32)
-        outer[: 1 + TURNS] = _numbers(self.outer.weight)[0]
+        outer[: 1 + TURNS] = array_of(self.outer.weight)[0]
         maps = None
         if self.context is not None and self.response is not None:
             maps = Projections(response=_map(self.response), context=_map(self.context))
@@ -141,10 +141,10 @@ class HeadNetwork(nn.Module):
             parts=tuple(part for part in PARTS if part in _READ),
             turns=TURNS,
             outer=outer,
-            bias=float(_numbers(self.outer.bias)[0]),
-            inner=_numbers(self.inner.weight) * scale,
-            inner_bias=_numbers(self.inner.bias),
-            inner_outer=_numbers(self.inner_outer.weight)[0],
+            bias=float(array_of(self.outer.bias)[0]),
+            inner=array_of(self.inner.weight) * scale,
+            inner_bias=array_of(self.inner.bias),
+            inner_outer=array_of(self.inner_outer.weight)[0],
             maps=maps,
             facts=facts,
         )
@@ -326,10 +326,6 @@ class _Learner:
         return material.rated, torch.from_numpy(scaled), torch.from_numpy(numbers), torch.from_numpy(raters)
 
 
-def _numbers(tensor: Tensor) -> npt.NDArray[np.float32]:
-    return np.ascontiguousarray(tensor.detach().cpu().numpy(), np.float32)
-
-
 def _map(projection: Projection) -> Map:
     inner, outer = projection.inner, projection.outer
-    return Map(*map(_numbers, (inner.weight, inner.bias, outer.weight, outer.bias)))
+    return Map(*map(array_of, (inner.weight, inner.bias, outer.weight, outer.bias)))

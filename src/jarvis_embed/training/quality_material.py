@@ -33,8 +33,7 @@ def quality_ground(data: Path | None, home: Path) -> Ground:
 
     What is examined of ``dailydialog_pp`` here are wrong replies too.
     """
-    sources = _sources(data)
-    ground = stand(Recipe(sources=sources, pairs=120_000), data, home)
+    ground = stand(_recipe(data), data, home)
     wrong = [
         text
         for record in (read_replies(data) if data is not None else None) or ()
@@ -45,8 +44,8 @@ def quality_ground(data: Path | None, home: Path) -> Ground:
     return Ground(ground.sides, ground.source, ground.examined, held_out)
 
 
-def _sources(data: Path | None) -> dict[Source, float]:
-    return dict(SOURCES) if data is not None else {"chitchat": 1.0}
+def _recipe(data: Path | None) -> Recipe:
+    return Recipe(sources=dict(SOURCES) if data is not None else {"chitchat": 1.0}, pairs=120_000)
 
 
 def rated_for_training(data: Path, held_out: Iterable[str]) -> list[RatedReply]:
@@ -73,11 +72,10 @@ def head_material(
     """
     show = progress or (lambda _stage, _done, _total: None)
     texts = Texts()
-    sources = _sources(data)
-    recipe = Recipe(sources=sources, pairs=120_000)
+    recipe = _recipe(data)
     pairs = [
         (_replies(texts, [_exchange(pair) for pair in chosen_of(name, ground, recipe, data).pairs]), weight)
-        for name, weight in sources.items()
+        for name, weight in recipe.sources.items()
     ]
     good: Replies | None = None
     adversarial: Replies | None = None

@@ -40,8 +40,8 @@ from jarvis_embed.sources.chitchat import ChitchatSource
 from jarvis_embed.spaces.manifest import read_manifest, write_manifest
 from jarvis_embed.spaces.quality import QUALITY_FILE
 from jarvis_embed.spaces.space import Space
+from jarvis_embed.training.judgements import rated_for_training
 from jarvis_embed.training.quality import Rated, fit_weights, labels, rated_replies, update_weights
-from jarvis_embed.training.quality_material import rated_for_training
 
 HOUR = 3_600_000
 

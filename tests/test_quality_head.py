@@ -26,17 +26,16 @@ from jarvis_embed.models.projections import Projections
 from jarvis_embed.models.quality_head import FACTS_FILE, HEAD_FILE, QualityHead, read_head, width_of, write_head
 from jarvis_embed.models.quality_store import remove_own_head, store_head
 from jarvis_embed.models.store import add_model
-from jarvis_embed.training import pairs
+from jarvis_embed.training import ground
+from jarvis_embed.training.judgements import TURNS, Contrasted, Judgements, Ratings
+from jarvis_embed.training.judgements import Replies as Rows
+from jarvis_embed.training.objectives import rating_order, told_apart
 from jarvis_embed.training.quality_head import (
-    TURNS,
     HeadMaterial,
     HeadNetwork,
     HeadRecipe,
     fit_head,
-    rating_order,
-    told_apart,
 )
-from jarvis_embed.training.quality_head import Replies as Rows
 from jarvis_embed.training.quality_run import train_quality
 
 DIM = 32
@@ -183,17 +182,9 @@ def material() -> HeadMaterial:
     turns[:, 0] = np.arange(300)
     good = Rows(turns, np.arange(300, 600))
     rated = Rows(np.concatenate([turns, turns]), np.concatenate([np.arange(300, 600), np.arange(300, 600)[::-1]]))
-    return HeadMaterial(
-        vectors,
-        [(good, 1.0)],
-        good=good,
-        adversarial=Rows(turns, np.arange(300)),
-        random=Rows(turns, np.roll(np.arange(300, 600), 7)),
-        rated=rated,
-        scores=np.repeat([5.0, 1.0], 300).astype(np.float32),
-        sources=np.array(["s"] * 600),
-        raters=np.ones(600, np.float32),
-    )
+    ratings = Ratings.of(rated, [RatedReply("s", (), "", score, 1) for score in np.repeat([5.0, 1.0], 300).tolist()])
+    contrasted = Contrasted(turns, good.responses, np.arange(300), np.roll(np.arange(300, 600), 7))
+    return HeadMaterial(vectors, [(good, 1.0)], Judgements(contrasted, ratings))
 
 
 def test_a_head_learns_to_tell_good_replies_from_wrong_ones() -> None:
@@ -242,7 +233,7 @@ def test_a_run_learns_head_and_weights_and_the_next_load_has_the_head(
         return Conversation(key, said_by, rating=float(rng.random()))
 
     sides = Sides(tuple(chat(f"c{i}") for i in range(20)), tuple(chat(f"v{i}") for i in range(3)), ())
-    monkeypatch.setattr(pairs, "chitchat_history", lambda: sides)
+    monkeypatch.setattr(ground, "chitchat_history", lambda: sides)
     files = {
         "dailydialog": [
             {"id": f"d{i}", "split": "train", "turns": [{"text": said()} for _ in range(6)]} for i in range(9)

@@ -22,26 +22,37 @@ from typer.testing import CliRunner
 
 import tiny
 from jarvis_embed.cli import app
+from jarvis_embed.conversations.segments import SAMPLE_TURNS
 from jarvis_embed.errors import DiskFull, InputError, ModelRefused, SourceError, TextLeak, TrainingError
 from jarvis_embed.evaluation.gate import Gate
 from jarvis_embed.library import Library
+from jarvis_embed.messages import Conversation, Message
 from jarvis_embed.models.encoder import load_encoder
 from jarvis_embed.models.lineage import Judged, Verdict, read_lineage, require_passed
 from jarvis_embed.models.store import add_model, find_model
 from jarvis_embed.sources import open_source
-from jarvis_embed.training import material as materials
-from jarvis_embed.training import objectives, runner
-from jarvis_embed.training import pairs as training
+from jarvis_embed.training import corpora, ground, objectives, runner
+from jarvis_embed.training import model as training
+from jarvis_embed.training import network as network_module
 from jarvis_embed.training.batches import batches, steps_of
+from jarvis_embed.training.judgements import TURNS, Contrasted, Judgements, Ratings, Replies
 from jarvis_embed.training.maps import expect_answers, learn_segments
 from jarvis_embed.training.material import Material, PairSet, RecordSet, SentenceSet, shuffled_responses
 from jarvis_embed.training.mining import LIKE, mine_triplets
 from jarvis_embed.training.network import Network, save_network
 from jarvis_embed.training.recipe import RECIPES, Objectives, Recipe, load_recipe
-from jarvis_embed.training.segments import drawn_segments, turn_sequences, two_segments
+from jarvis_embed.training.segments import (
+    LONGEST,
+    SegmentSet,
+    drawn_samples,
+    numbered_segments,
+    segment_draws,
+    segment_set,
+)
+from jarvis_embed.training.texts import Texts
 
 RECIPE = Recipe(
-    objectives=Objectives(relation=0.0, hold=0.0),
+    objectives=Objectives(relation=0.0, threads=0.3, hold=0.0),
     passes=10,
     batch_pairs=32,
     run_pairs=4,
@@ -64,6 +75,21 @@ def small_material(tiny_folder: Path) -> Material:
     rows = np.arange(60)
     context = np.stack([rows - 1, np.full(60, -1)], 1)
     pairs = PairSet("own", rows, rows + 40, context, rows // 12)
+    said = [Message(str(n), "AB"[n % 2], 1000 * n, texts[n]) for n in range(100)]
+    talks = [Conversation(f"talk {n}", tuple(said[n : n + 10])) for n in range(0, 100, 10)]
+    samples = drawn_samples(talks, (), 1)
+    numbers = Texts()
+    numbers.of(texts)
+    segments = segment_set(samples, *numbered_segments(samples, numbers), vectors)
+    turns = np.full((40, TURNS), -1)
+    turns[:, 0] = np.arange(40)
+    contrasted = Contrasted(turns, np.arange(40) + 40, np.arange(40) + 41, np.arange(40) + 60)
+    rated = Ratings(
+        Replies(turns, np.arange(40) + 30),
+        np.linspace(-1, 1, 40, dtype=np.float32),
+        np.arange(40) % 2,
+        np.ones(40, np.float32),
+    )
     record_rows = np.arange(30)
     likeness = vectors[30:60].astype(np.float32)
     near = np.argsort(-(likeness @ likeness.T), axis=1)[:, 1:21]
@@ -76,6 +102,8 @@ def small_material(tiny_folder: Path) -> Material:
         pairs=(pairs,),
         records=RecordSet(record_rows, likeness, near),
         sentences=SentenceSet(rows[:20], rows[20:40], np.linspace(0, 5, 20, dtype=np.float32)),
+        segments=segments,
+        judgements=Judgements(contrasted, rated),
     )
 
 
@@ -86,7 +114,7 @@ def network(tiny_folder: Path) -> Network:
 
 def _network(folder: Path) -> Network:
     torch.manual_seed(0)
-    return Network(find_model(folder, folder), context_turns=2, width=16, dropout=0.1)
+    return Network(find_model(folder, folder), context_turns=2, width=16, dropout=0.1, judges=True)
 
 
 @pytest.fixture
@@ -94,12 +122,14 @@ def talkative(tmp_path: Path, tiny_folder: Path, home: Path) -> Path:
     """A home whose owner answers each word by another one; a model can learn it. Its model is called tiny."""
     draw = random.Random(1)
     answer = dict(zip(tiny.WORDS, draw.sample(tiny.WORDS, len(tiny.WORDS)), strict=True))
-    lines = []
+    lines, topic = [], list(tiny.WORDS)
     now = 1_700_000_000
     for number in range(2600):
         now += 60 if number % 20 else 100_000
-        asked = draw.sample(tiny.WORDS, 4)
-        friend = f"friend {number % 5}"
+        if number % 20 == 0:
+            topic = draw.sample(tiny.WORDS, 10)
+        asked = draw.sample(topic, 4)
+        friend = f"friend {number // 20 % 5}"
         for sender, words in ((friend, asked), ("me", [answer[word] for word in asked])):
             message = {"conversation": friend, "sender": sender, "time": now, "text": " ".join(words)}
             lines.append(message | {"is_from_me": sender == "me"})
@@ -128,6 +158,7 @@ def the_tiny_model_judges(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(exam, "REFERENCE", "tiny")
     monkeypatch.setattr(training, "REFERENCE", "tiny")
+    monkeypatch.setattr(ground, "REFERENCE", "tiny")
 
 
 class TestNetwork:
@@ -236,24 +267,52 @@ class TestObjectives:
 
 
 class TestSegments:
-    @given(turns=st.lists(st.integers(0, 30), max_size=30), seed=st.integers(0, 1000))
-    def test_two_of_one_conversation_share_no_turn_and_no_text(self, turns: list[int], seed: int) -> None:
-        found = two_segments(np.array(turns, np.int64), np.random.default_rng(seed))
-        if found is None:
-            assert len(turns) < 4 or len(set(turns)) < len(turns)
-            return
-        first, second = (one[one >= 0].tolist() for one in found)
-        assert 2 <= len(first) <= 6
-        assert 2 <= len(second) <= 6
-        assert not set(first) & set(second)
-        joined = ",".join(map(str, turns))
-        assert ",".join(map(str, first)) in joined
-        assert ",".join(map(str, second)) in joined
+    def test_no_segment_stands_against_one_of_its_own_thread(self, small_material: Material) -> None:
+        segments = small_material.segments
+        assert segments is not None
+        thread = dict(zip(map(bytes, segments.anchors), segments.samples.threads.tolist(), strict=True))
+        thread |= dict(zip(map(bytes, segments.positives), segments.samples.threads.tolist(), strict=True))
+        for _, draw in zip(range(20), segment_draws(segments, 8, np.random.default_rng(0)), strict=False):
+            numbers = np.array([thread[bytes(turns)] for turns in draw.turns])
+            half = len(numbers) // 2
+            assert (numbers[:half] == numbers[half:]).all()
+            assert not (draw.negatives & (numbers[:, None] == numbers)).any()
+            assert draw.negatives.any()
 
-    def test_the_turns_of_a_conversation_are_its_triggers_and_what_answers_them(self) -> None:
-        rows = np.array([0, 1, 5, 7]), np.array([1, 2, 6, 8])
-        pairs = PairSet("own", *rows, np.full((4, 2), -1), np.array([0, 0, 0, 1]))
-        assert [turns.tolist() for turns in turn_sequences(pairs)] == [[0, 1, 2, 5, 6], [7, 8]]
+    def test_segments_are_of_many_sizes_and_sometimes_of_one_side(self, small_material: Material) -> None:
+        segments = small_material.segments
+        assert segments is not None
+        sizes = (segments.positives >= 0).sum(1)
+        assert segments.anchors.shape[1] == LONGEST
+        assert {1, 2, 3, 5} <= set(sizes.tolist()) <= set(SAMPLE_TURNS)
+        sides = [{turn.sender for turn in one.turns} for one in segments.samples.anchors if len(one.turns) > 1]
+        assert {1, 2} == {len(side) for side in sides}
+
+    def test_what_is_hard_to_tell_from_a_segment_comes_with_it(self, small_material: Material) -> None:
+        segments = small_material.segments
+        assert segments is not None
+        hard = {
+            (bytes(segments.anchors[row]), bytes(segments.anchors[other]))
+            for row, others in enumerate(segments.hard)
+            for other in others.tolist()
+            if other >= 0
+        }
+
+        def met(given: SegmentSet) -> int:
+            found = 0
+            for _, draw in zip(range(30), segment_draws(given, 8, np.random.default_rng(0)), strict=False):
+                anchors = {bytes(turns) for turns in draw.turns[: len(draw.turns) // 2]}
+                found += sum((one, other) in hard for one in anchors for other in anchors)
+            return found
+
+        assert met(segments) > 1.5 * met(replace(segments, hard=np.full_like(segments.hard, -1)))
+
+    def test_no_examined_turn_is_in_a_segment(self) -> None:
+        said = [Message(str(n), "AB"[n % 2], 1000 * n, f"this is what was said at {n}") for n in range(40)]
+        samples = drawn_samples([Conversation("talk", tuple(said))], ["This is what was said at 7"], 1)
+        texts = {turn.text for one in (*samples.anchors, *samples.positives) for turn in one.turns}
+        assert len(texts) > 20
+        assert "this is what was said at 7" not in texts
 
     def test_a_model_that_was_not_trained_on_threads_reads_the_joined_text(self, tiny_folder: Path, home: Path) -> None:
         encoder = load_encoder(tiny_folder, home=home, precision="fp32")
@@ -270,23 +329,25 @@ class TestSegments:
         about, noise = draw.normal(size=(30, 32)), draw.normal(size=32)
         turns = about.repeat(8, axis=0) + 3 * draw.normal(size=(240, 1)) * noise + draw.normal(size=(240, 32))
         vectors = (turns / np.linalg.norm(turns, axis=1, keepdims=True)).astype(np.float16)
-        rows = np.arange(240)
-        asking = rows[rows % 8 < 7]
-        pairs = PairSet("own", asking, asking + 1, np.full((210, 2), -1), asking // 8)
-        material = replace(small_material, pairs=(pairs,))
-        recipe = RECIPE.model_copy(update={"projection_passes": 150.0})
+        words = ["".join("abcdefghij"[int(digit)] for digit in str(n)) for n in range(240)]
+        said = [Message(str(n), "AB"[n % 2], 1000 * n, word) for n, word in enumerate(words)]
+        talks = [Conversation(f"talk {n}", tuple(said[n : n + 8])) for n in range(0, 240, 8)]
+        samples, numbers = drawn_samples(talks, (), 1), Texts()
+        numbers.of(message.text for message in said)
+        segments = segment_set(samples, *numbered_segments(samples, numbers), vectors)
+        material = replace(small_material, segments=segments)
 
         def told_apart() -> float:
-            drawn = drawn_segments([rows[start : start + 8] for start in range(0, 240, 8)], np.random.default_rng(1))
             with torch.no_grad():
+                known = torch.from_numpy(vectors).float()
                 left, right = (
-                    network.of_segments(torch.from_numpy(vectors).float(), torch.from_numpy(one))
-                    for one in drawn.swapaxes(0, 1)
+                    network.of_segments(known, torch.tensor([[n + k for k in one] for n in range(0, 240, 8)]))
+                    for one in (range(4), range(4, 8))
                 )
             return float(((left @ right.T).argmax(1) == torch.arange(30)).float().mean())
 
         before = told_apart()
-        learn_segments(network, material, vectors, recipe, lambda *_: None, "x")
+        learn_segments(network, material, vectors, RECIPE, 600.0, lambda *_: None, "x")
         assert told_apart() > before + 0.2
 
 
@@ -316,7 +377,8 @@ class TestBatches:
     def test_a_text_is_embedded_once_in_a_batch_however_often_it_takes_part(self, small_material: Material) -> None:
         batch = next(batches(small_material, RECIPE))
         assert len(set(batch.rows.tolist())) == len(batch.rows)
-        assert len(batch.triggers) + len(batch.responses) > len(batch.rows)
+        told = [batch.triggers, batch.responses, batch.segments.turns[batch.segments.turns >= 0]]
+        assert sum(map(len, told)) > len(batch.rows)
 
     def test_places_lead_back_to_the_pairs(self, small_material: Material) -> None:
         pairs = small_material.pairs[0]
@@ -344,7 +406,9 @@ class TestBatches:
 
 
 class TestRun:
-    RECIPE = RECIPE.model_copy(update={"objectives": Objectives(records=0.5, sentences=0.5), "passes": 8})
+    RECIPE = RECIPE.model_copy(
+        update={"objectives": Objectives(records=0.5, sentences=0.5, quality=0.5, judged=1.0), "passes": 8}
+    )
 
     def test_the_loss_falls(self, network: Network, small_material: Material, tmp_path: Path) -> None:
         recipe = self.RECIPE.model_copy(update={"dropout": 0.0, "passes": 20})
@@ -357,8 +421,41 @@ class TestRun:
     def test_every_objective_takes_part(self, network: Network, small_material: Material) -> None:
         batch = next(batches(small_material, self.RECIPE))
         found = runner.losses(network, small_material, batch, self.RECIPE)
-        assert set(found) == {"single", "context", "answers", "relation", "threads", "hold", "sentences"}
+        assert set(found) == {
+            "single",
+            "context",
+            "answers",
+            "relation",
+            "threads",
+            "quality",
+            "hold",
+            "sentences",
+        }
         assert all(torch.isfinite(value) for value in found.values())
+
+    def test_the_encoder_itself_learns_from_every_kind_of_judgement(
+        self, tiny_folder: Path, small_material: Material, tmp_path: Path
+    ) -> None:
+        """A head on vectors that carry no gradient would learn alone, and the encoder would stay as it was."""
+        only = Objectives(single=0, context=0, relation=0, threads=0, hold=0, quality=1.0, judged=1.0)
+        recipe = self.RECIPE.model_copy(update={"objectives": only, "passes": 2})
+        learning = _network(tiny_folder)
+        before = {name: value.detach().clone() for name, value in learning.bert.named_parameters()}
+        for _, batch in zip(range(2), batches(small_material, recipe), strict=False):
+            assert bool(batch.judged) != bool(batch.rated)
+            learning.zero_grad()
+            runner.losses(learning, small_material, batch, recipe)["quality"].backward()
+            assert learning.bert.encoder.layer[0].attention.self.query.weight.grad.abs().max() > 0
+        runner.run(learning, small_material, recipe, folder=tmp_path, identity="x")
+        changed = {name for name, value in learning.bert.named_parameters() if not torch.equal(value, before[name])}
+        assert any("layer.0" in name for name in changed)
+
+    def test_only_some_sources_say_how_triggers_are_related(self, network: Network, small_material: Material) -> None:
+        recipe = self.RECIPE.model_copy(update={"relation_sources": ("dailydialog",)})
+        batch = next(batches(small_material, recipe))
+        assert not len(batch.related)
+        assert len(next(batches(small_material, self.RECIPE)).related) == len(batch.triggers)
+        assert "relation" in runner.losses(network, small_material, batch, recipe)  # by the records alone
 
     def test_a_run_that_was_broken_off_reaches_the_same_weights(
         self, tiny_folder: Path, small_material: Material, tmp_path: Path
@@ -490,7 +587,7 @@ class TestMining:
 
     def test_triplets_are_learned_from_where_the_recipe_wants_them(self, talkative: Path, tiny_folder: Path) -> None:
         recipe = RECIPE.model_copy(update={"objectives": Objectives(triplets=1.0)})
-        material, _ = training.gather(training.stand(recipe, None, talkative), recipe, "tiny", None, talkative)
+        material, _ = ground.gather(ground.stand(recipe, None, talkative), recipe, "tiny", None, talkative)
         assert len(material.pairs[0].triplets) > 100
         batch = next(batches(material, recipe))
         assert batch.triplets.shape == (recipe.batch_triplets, 3)
@@ -499,63 +596,61 @@ class TestMining:
 
 class TestGround:
     def test_no_examined_text_is_learned_from(self, talkative: Path) -> None:
-        ground = training.stand(RECIPE, None, talkative)
-        material, _ = training.gather(ground, RECIPE, "tiny", None, talkative)
-        long = {text for text in ground.held_out if len(text.split()) > materials.COMMON_WORDS}
+        here = ground.stand(RECIPE, None, talkative)
+        material, _ = ground.gather(here, RECIPE, "tiny", None, talkative)
+        long = {text for text in here.held_out if len(text.split()) > corpora.COMMON_WORDS}
         assert long
         assert long.isdisjoint(material.texts)
 
     def test_neither_is_the_sealed_part(self, talkative: Path) -> None:
-        ground = training.stand(RECIPE, None, talkative)
-        sealed = {message.text for one in ground.sides.test for message in one.messages}
+        here = ground.stand(RECIPE, None, talkative)
+        sealed = {message.text for one in here.sides.test for message in one.messages}
         assert sealed
-        assert sealed <= set(ground.held_out)
+        assert sealed <= set(here.held_out)
 
     def test_contacts_take_turns_however_many_exchanges_they_have(self, talkative: Path) -> None:
-        sides = training.stand(RECIPE, None, talkative).sides
-        chosen = materials.chosen_pairs(sides.train, (), 100, 1, 0.0)
+        sides = ground.stand(RECIPE, None, talkative).sides
+        chosen = corpora.chosen_pairs(sides.train, (), 100, 1, 0.0)
         assert chosen.report.contacts == 5
         assert chosen.report.largest_contact == pytest.approx(0.2)
 
     def test_the_trainer_itself_refuses_an_examined_text(
         self, talkative: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        ground = training.stand(RECIPE, None, talkative)
-        leaking = replace(ground, sides=replace(ground.sides, train=ground.sides.train + ground.sides.validation))
-        select = materials.select_pairs
+        here = ground.stand(RECIPE, None, talkative)
+        leaking = replace(here, sides=replace(here.sides, train=here.sides.train + here.sides.validation))
+        select = corpora.select_pairs
         monkeypatch.setattr(
-            materials, "select_pairs", lambda *args, **options: select(*args, **(options | {"held_out": ()}))
+            corpora, "select_pairs", lambda *args, **options: select(*args, **(options | {"held_out": ()}))
         )
         with pytest.raises(TextLeak, match="also in the training data"):
-            training.gather(leaking, RECIPE, "tiny", None, talkative)
+            ground.gather(leaking, RECIPE, "tiny", None, talkative)
 
     def test_pairs_that_the_source_holds_out_are_not_learned_from(self, talkative: Path) -> None:
-        ground = training.stand(RECIPE, None, talkative)
+        here = ground.stand(RECIPE, None, talkative)
         held = [
             replace(one, messages=tuple(replace(message, holdout=True) for message in one.messages))
-            for one in ground.sides.train
+            for one in here.sides.train
         ]
         with pytest.raises(TrainingError, match="0 pairs"):
-            training.gather(
-                replace(ground, sides=replace(ground.sides, train=tuple(held))), RECIPE, "tiny", None, talkative
-            )
+            ground.gather(replace(here, sides=replace(here.sides, train=tuple(held))), RECIPE, "tiny", None, talkative)
 
     def test_too_short_a_history_is_an_error_that_says_so(self, history: Path, tiny_folder: Path, home: Path) -> None:
         add_model("tiny", tiny_folder, home)
         with Library.open(home) as library:
             library.ingest(open_source(history))
         with pytest.raises(TrainingError, match="longer history"):
-            training.gather(training.stand(RECIPE, None, home), RECIPE, "tiny", None, home)
+            ground.gather(ground.stand(RECIPE, None, home), RECIPE, "tiny", None, home)
 
     def test_a_recipe_that_needs_files_says_which_option(self, talkative: Path) -> None:
         recipe = RECIPE.model_copy(update={"sources": {"own": 1.0, "samsum": 1.0}})
         with pytest.raises(SourceError, match="--data"):
-            training.gather(training.stand(recipe, None, talkative), recipe, "tiny", None, talkative)
+            ground.gather(ground.stand(recipe, None, talkative), recipe, "tiny", None, talkative)
 
 
 class TestGate:
     def test_a_model_that_learned_passes_and_may_be_used(self, talkative: Path) -> None:
-        trained = training.train_pairs("mine", RECIPE, parent="tiny", home=talkative, classified=False)
+        trained = training.train_model("mine", RECIPE, parent="tiny", home=talkative, classified=False)
         assert trained.verdict.passed, trained.verdict.reason
         lineage = read_lineage(trained.folder)
         assert lineage is not None
@@ -566,21 +661,54 @@ class TestGate:
         assert last["context"] < first["context"]
 
     def test_a_sabotaged_model_is_refused_and_kept(self, talkative: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        gather = training.gather
+        gather = ground.gather
 
         def shuffled(*args: object) -> object:
             material, reports = gather(*args)  # type: ignore[arg-type]
             return shuffled_responses(material, 0), reports
 
         monkeypatch.setattr(training, "gather", shuffled)
-        trained = training.train_pairs("worse", RECIPE, parent="tiny", home=talkative, classified=False)
+        trained = training.train_model("worse", RECIPE, parent="tiny", home=talkative, classified=False)
         assert not trained.verdict.passed
         assert trained.folder.is_dir()
         with pytest.raises(ModelRefused, match="did not pass its exam"):
             require_passed(find_model("worse", talkative))
 
+    def test_a_model_that_learned_everything_judges_replies_by_a_head_of_its_own(self, talkative: Path) -> None:
+        recipe = RECIPE.model_copy(update={"objectives": Objectives(quality=0.5), "head_steps": 30})
+        trained = training.train_model("wise", recipe, parent="tiny", home=talkative, classified=False)
+        lineage = read_lineage(trained.folder)
+        assert lineage is not None
+        assert lineage.kind == "multitask"
+        for precision in ("int8", "fp32"):
+            assert load_encoder("wise", home=talkative, precision=precision).quality_head is not None  # type: ignore[arg-type]
+        (trained.folder / "quality.safetensors").write_bytes(b"other")
+        with pytest.raises(ModelRefused, match="no exam"):
+            require_passed(find_model("wise", talkative))
+
+    def test_a_space_in_which_everything_is_close_is_refused(
+        self, talkative: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Segments of one thread are nearer than ever, and so are all others: the mean rises, the AUC falls."""
+        recipe = RECIPE.model_copy(update={"gate": Gate(gains=("thread_similarity_auc",), tolerances={})})
+        save = network_module.save_network
+
+        def collapsed(network: Network, *where: object) -> None:
+            with torch.no_grad():
+                network.segment.projection.outer.weight.zero_()
+                network.segment.projection.outer.bias.copy_(torch.nn.functional.one_hot(torch.tensor(0), 32) * 1e9)
+            save(network, *where)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(network_module, "save_network", collapsed)
+        trained = training.train_model("flat", recipe, parent="tiny", home=talkative, classified=False)
+        same = trained.exam.metric("thread_similarity_same", "own, validation")
+        assert same.value is not None
+        assert same.value > 0.99 > same.baselines["parent"].value
+        assert not trained.verdict.passed
+        assert "thread_similarity_auc" in trained.verdict.reason
+
     def test_changed_weights_have_passed_no_exam(self, talkative: Path) -> None:
-        trained = training.train_pairs("mine", RECIPE, parent="tiny", home=talkative, classified=False)
+        trained = training.train_model("mine", RECIPE, parent="tiny", home=talkative, classified=False)
         with (trained.folder / "projections.safetensors").open("ab") as file:
             file.write(b" ")
         with pytest.raises(ModelRefused, match="no exam"):
@@ -608,7 +736,7 @@ class TestGate:
     @pytest.mark.parametrize("name", ["minilm-l6", "tiny"])
     def test_a_name_of_another_model_is_not_taken(self, talkative: Path, name: str) -> None:
         with pytest.raises(InputError, match="another model's name"):
-            training.train_pairs(name, RECIPE, parent="tiny", home=talkative)
+            training.train_model(name, RECIPE, parent="tiny", home=talkative)
 
 
 class TestRecipes:
@@ -652,6 +780,12 @@ class TestCommands:
         assert call(app, ["use", "mine"]).exit_code == 0
         answer = call(app, ["suggest", "wanna get lunch", "--json"])
         assert json.loads(answer.stdout)["replies"]
+
+    @pytest.mark.parametrize("given", [["threads"], ["threads", "--with-pairs"], ["multitask"]])
+    def test_other_kinds_of_training_learn_from_the_same_history(self, talkative: Path, given: list[str]) -> None:
+        done = CliRunner().invoke(app, ["train", *given, "--report-only", "--json"])
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["own"]["kept"] > 0
 
     def test_a_refused_model_cannot_be_used(self, talkative: Path, tmp_path: Path) -> None:
         recipe = tmp_path / "recipe.json"

@@ -17,13 +17,15 @@ from ..library import Library
 from ..models.encoder import load_encoder
 from ..models.machine import usable_cores
 from ..spaces.heads_store import replace_heads
-from . import train_pairs, train_quality
+from . import train_model, train_quality
 from .output import HomeOption, JsonOption, PrecisionOption, count, err, out, print_json, progress_bar
 
 app = typer.Typer(help="Train models and classifiers.", no_args_is_help=True, rich_markup_mode=None)
-app.command("pairs")(train_pairs.pairs)
-app.command("reference")(train_pairs.reference)
-app.command("examine")(train_pairs.examine)
+app.command("pairs")(train_model.pairs)
+app.command("threads")(train_model.threads)
+app.command("multitask")(train_model.multitask)
+app.command("reference")(train_model.reference)
+app.command("examine")(train_model.examine)
 app.command("quality")(train_quality.quality)
 
 

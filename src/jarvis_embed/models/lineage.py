@@ -11,6 +11,7 @@ from typing import Any, Final
 from ..errors import ModelRefused, WeightsDamaged
 from ..home import sha256_of, write_json
 from .projections import projections_checksum
+from .quality_head import HEAD_FILE
 from .weights import ModelFolder
 
 LINEAGE_FILE: Final = "training.json"
@@ -97,8 +98,10 @@ class Lineage:
 
 
 def weights_checksum(folder: Path) -> str:
-    """Names the weights and projections in a folder."""
-    return f"{sha256_of(folder / 'model.safetensors')[:32]}{projections_checksum(folder)[:32]}"
+    """Names the weights, projections and quality head in a folder."""
+    head = folder / HEAD_FILE
+    judges = sha256_of(head)[:32] if head.is_file() else ""
+    return f"{sha256_of(folder / 'model.safetensors')[:32]}{projections_checksum(folder)[:32]}{judges}"
 
 
 def write_lineage(folder: Path, lineage: Lineage) -> None:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .material import Material, PairSet, RecordSet, Rows, SentenceSet
+from .judgements import Judgements, Replies
+from .material import Material, PairSet, RecordSet, SentenceSet
 from .recipe import Recipe
-from .segments import drawn_segments, turns_of_run
+from .segments import NO_SEGMENTS, SegmentDraw, segment_draws
+from .texts import Rows
 
 RECORD_NEIGHBOURS = 3
 SENTENCES = 24
@@ -24,8 +26,11 @@ class Batch:
     Attributes:
         rows: rows of the material's texts, each once: what is embedded.
         triggers, responses: (n,) places in ``rows``. contexts: (n, turns) places, the latest first; -1 for none.
+        related: (k,) numbers of the pairs that ``relation`` reads.
         records: (r,) numbers of records. record_triggers: (r,) places.
-        segments: (g, 2, turns) places of the turns of two segments of one thread; -1 behind the last.
+        segments: places of the turns of segments, and which may stand against which.
+        judged: places of right replies, of wrong ones that reuse words of the context, and of ones by chance; or none.
+        rated: places of rated replies; or none. ratings: their numbers.
         triplets: (t, 3) places: trigger, similar, dissimilar.
         left, right: (s,) places of sentences. scores: (s,).
     """
@@ -34,9 +39,13 @@ class Batch:
     triggers: Rows
     responses: Rows
     contexts: Rows
+    related: Rows
     records: Rows
     record_triggers: Rows
-    segments: Rows
+    segments: SegmentDraw
+    judged: tuple[Replies, ...]
+    rated: tuple[Replies, ...]
+    ratings: Rows
     triplets: Rows
     left: Rows
     right: Rows
@@ -65,45 +74,82 @@ def batches(material: Material, recipe: Recipe) -> Iterator[Batch]:
     wanted_pairs = min(recipe.batch_pairs, sum(len(one.triggers) for one in material.pairs))
     mined = np.concatenate([one.triplets for one in material.pairs])
     none = np.zeros(0, np.int64)
+    segments = _segments(material, recipe)
+    judgements = _judgements(material.judgements, recipe)
     while True:
         parts: list[tuple[Rows, Rows, Rows]] = []
-        threads: list[Rows] = []
+        related: list[Rows] = [none]
         size = 0
         while size < wanted_pairs:
             source = int(rng.choice(len(runs), p=weights))
             run, pairs = next(runs[source]), material.pairs[source]
             parts.append((pairs.triggers[run], pairs.responses[run], pairs.contexts[run]))
-            if recipe.objectives.threads:
-                threads.append(turns_of_run(pairs, run))
+            if recipe.related(pairs.name):
+                related.append(np.arange(size, size + len(run)))
             size += len(run)
         triggers, responses, contexts = (np.concatenate(part) for part in zip(*parts, strict=True))
         records = _some_records(material.records, recipe.seeds, rng) if recipe.objectives.records else none
         asked = none if material.records is None else material.records.triggers[records]
-        segments = drawn_segments(threads, rng)
+        drawn, (judged, rated, ratings) = next(segments), next(judgements)
         sentences = _some_sentences(material.sentences, rng) if recipe.objectives.sentences else none
         left, right, scores = none, none, np.zeros(0, np.float32)
         if material.sentences is not None and len(sentences):
             left, right = material.sentences.left[sentences], material.sentences.right[sentences]
             scores = material.sentences.scores[sentences]
         triplets = _some_triplets(mined, recipe.batch_triplets, rng) if recipe.objectives.triplets else none
-        wanted = (triggers, responses, contexts.ravel(), asked, segments.ravel(), triplets.ravel(), left, right)
-        rows, places = np.unique(np.concatenate(wanted), return_inverse=True)
-        if rows[0] == -1:
-            rows, places = rows[1:], places - 1
-        cut = np.split(places, np.cumsum([len(part) for part in wanted])[:-1])
+        replies = [rows for one in (*judged, *rated) for rows in (one.turns.ravel(), one.responses)]
+        told = (triggers, responses, contexts.ravel(), asked, drawn.turns.ravel(), triplets.ravel(), left, right)
+        rows = np.unique(np.concatenate([*told, *replies]))
+        rows = rows[rows >= 0]
         yield Batch(
             rows=rows,
-            triggers=cut[0],
-            responses=cut[1],
-            contexts=cut[2].reshape(contexts.shape),
+            triggers=_places(rows, triggers),
+            responses=_places(rows, responses),
+            contexts=_places(rows, contexts),
+            related=np.concatenate(related),
             records=records,
-            record_triggers=cut[3],
-            segments=cut[4].reshape(segments.shape),
-            triplets=cut[5].reshape(-1, 3),
-            left=cut[6],
-            right=cut[7],
+            record_triggers=_places(rows, asked),
+            segments=SegmentDraw(_places(rows, drawn.turns), drawn.negatives),
+            judged=tuple(_placed(rows, one) for one in judged),
+            rated=tuple(_placed(rows, one) for one in rated),
+            ratings=ratings,
+            triplets=_places(rows, triplets),
+            left=_places(rows, left),
+            right=_places(rows, right),
             scores=scores,
         )
+
+
+def _places(rows: Rows, wanted: Rows) -> Rows:
+    """Where each of ``wanted`` stands in the sorted ``rows``; -1 for -1."""
+    return np.where(wanted < 0, -1, np.searchsorted(rows, wanted))
+
+
+def _placed(rows: Rows, replies: Replies) -> Replies:
+    return Replies(_places(rows, replies.turns), _places(rows, replies.responses))
+
+
+def _segments(material: Material, recipe: Recipe) -> Iterator[SegmentDraw]:
+    """Yield segments without end; none where there are none, or none are wanted."""
+    if material.segments is None or not len(material.segments) or not recipe.objectives.threads:
+        while True:
+            yield NO_SEGMENTS
+    yield from segment_draws(material.segments, recipe.batch_segments, np.random.default_rng([recipe.seed, 101]))
+
+
+def _judgements(known: Judgements, recipe: Recipe) -> Iterator[tuple[tuple[Replies, ...], tuple[Replies, ...], Rows]]:
+    """Yield what was said of replies without end: in one step right and wrong ones, in the next one rated ones."""
+    rng = np.random.default_rng([recipe.seed, 102])
+    none = np.zeros(0, np.int64)
+    wanted = bool(recipe.objectives.quality and recipe.objectives.judged)
+    while True:
+        judged: tuple[Replies, ...] = ()
+        if wanted and known.contrasted is not None:
+            judged = known.contrasted.at(rng.integers(len(known.contrasted), size=recipe.batch_judged))
+        yield judged, (), none
+        if wanted and known.rated is not None:
+            rows = rng.integers(len(known.rated), size=2 * recipe.batch_judged)
+            yield (), (known.rated.replies.at(rows),), rows
 
 
 def _runs(pairs: PairSet, length: int, rng: np.random.Generator) -> Iterator[Rows]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -12,29 +12,42 @@ from ..evaluation import metrics
 from ..evaluation.competitors import EncoderCompetitor
 from ..evaluation.data import Replies
 from ..evaluation.material import Material as Examined
+from ..evaluation.material import Threads
 from ..evaluation.questions import mean_rows
 from ..messages import Pair
 from ..models.encoder import Encoder
 from ..models.engine import Vectors
-from .material import Texts, Tokens, numbered_pairs
+from .material import numbered_pairs
 from .network import Network
 from .runner import Watch
+from .texts import Texts, Tokens
 
 PAIRS: Final = 2000
+SEGMENTS: Final = 400
 _BLOCK: Final = 1024
 
 
-def watch_of(examined: Examined, tokens: Callable[[str], Tokens], reference: Encoder) -> Watch:
-    """1-of-100 on some of the held-out pairs, alone and with context; and, where there are held-out triggers with
-    several known responses, the correlation of their nearness with that of the responses."""
+def watch_of(
+    examined: Examined,
+    tokens: Callable[[str], Tokens],
+    reference: Encoder,
+    *,
+    threads: bool = False,
+) -> Watch:
+    """Some of the exam: 1-of-100 on held-out pairs, alone and with context; where there are held-out triggers with
+    several known responses, the correlation of their nearness with that of the responses; and, for ``threads``,
+    how well segments of one thread are told from others (AUC)."""
     pairs, records = examined.pairs[:PAIRS], examined.replies or ()
-    accuracy = _accuracy(pairs, tokens) if len(pairs) >= metrics.CANDIDATES else None
-    correlation = _correlation(records, tokens, reference) if len(records) >= metrics.CANDIDATES else None
-
-    def look(network: Network) -> Mapping[str, float]:
-        return {**(accuracy(network) if accuracy else {}), **(correlation(network) if correlation else {})}
-
-    return look
+    looks: list[Watch] = []
+    if len(pairs) >= metrics.CANDIDATES:
+        looks.append(_accuracy(pairs, tokens))
+    if len(records) >= metrics.CANDIDATES:
+        looks.append(_correlation(records, tokens, reference))
+    if threads:
+        for name, held_out in (("threads", examined.threads), ("threads of dailydialog", examined.daily)):
+            if held_out is not None and len(set(held_out.names[:SEGMENTS])) > 1:
+                looks.append(_threads(name, held_out, tokens))
+    return lambda network: {name: value for look in looks for name, value in look(network).items()}
 
 
 def _accuracy(pairs: Sequence[Pair], tokens: Callable[[str], Tokens]) -> Watch:
@@ -67,6 +80,23 @@ def _correlation(records: Sequence[Replies], tokens: Callable[[str], Tokens], re
     def look(network: Network) -> dict[str, float]:
         vectors: Vectors = _embedded(network, of_text).cpu().numpy()
         return {"correlation": metrics.trigger_correlation(vectors, wanted, names, drawn).value}
+
+    return look
+
+
+def _threads(name: str, threads: Threads, tokens: Callable[[str], Tokens]) -> Watch:
+    texts = Texts()
+    turns = [texts.of(segment) for segment in threads.segments[:SEGMENTS]]
+    rows = np.full((len(turns), max(map(len, turns))), -1, np.int64)
+    for row, segment in enumerate(turns):
+        rows[row, : len(segment)] = segment
+    of_text = [tokens(text) for text in texts.rows]
+    names = threads.names[:SEGMENTS]
+
+    def look(network: Network) -> dict[str, float]:
+        vectors = _embedded(network, of_text)
+        segments = network.of_segments(vectors, torch.from_numpy(rows).to(vectors.device)).cpu().numpy()
+        return {name: metrics.thread_similarity(segments, names, seed=0).auc.value}
 
     return look
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -19,16 +18,16 @@ from . import objectives
 from .material import Material
 from .network import Network
 from .recipe import Recipe
-from .segments import drawn_segments, turn_sequences
+from .segments import CUTS, segment_draws
+from .texts import Halves
 
-Halves = npt.NDArray[np.float16]
 Progress = Callable[[str, int, int], None]
 
 PAIRS: Final = 1024
 """Pairs in a step; each is set against the responses of all others."""
 
 SEGMENTS: Final = 512
-"""Conversations in a step, two segments of each."""
+"""Pairs of segments in a step."""
 
 RATE: Final = 1e-3
 _RIDGE: Final = 20.0
@@ -37,12 +36,12 @@ _SEEN: Final = 100_000
 
 
 def learn_projections(
-    network: Network, material: Material, vectors: Halves, recipe: Recipe, show: Progress, stage: str
+    network: Network, material: Material, vectors: Halves, recipe: Recipe, passes: float, show: Progress, stage: str
 ) -> None:
     """Learn the maps of replies and of context.
 
     Args:
-        vectors: (texts, dim) of the material's texts.
+        vectors: (texts, dim) of the material's texts. passes: over the pairs.
     """
     fixed = torch.from_numpy(np.concatenate([vectors, np.zeros_like(vectors[:1])]))  # -1: nothing was said
     near = torch.from_numpy(material.near)
@@ -64,46 +63,41 @@ def learn_projections(
         alone = objectives.contrast(asked, answers, masked, recipe.temperature)
         return alone + objectives.contrast(network.context(asked, *before), answers, masked, recipe.temperature)
 
-    steps = int(recipe.projection_passes * (len(triggers) // size))
+    steps = int(passes * (len(triggers) // size))
     _learn([network.response, network.context], loss, steps, recipe, lambda done: show(stage, done, steps))
 
 
 def learn_segments(
-    network: Network, material: Material, vectors: Halves, recipe: Recipe, show: Progress, stage: str
+    network: Network, material: Material, vectors: Halves, recipe: Recipe, passes: float, show: Progress, stage: str
 ) -> None:
-    """Learn the map of segments: of all in the step, the nearest to one is the other one of its conversation.
+    """Learn the map of segments: of all in the step, the nearest to one is the other one of its thread.
 
     Args:
-        vectors: (texts, dim) of the material's texts.
+        vectors: (texts, dim) of the material's texts. passes: over the segments, of which each thread has several cuts.
     """
-    if not recipe.objectives.threads:
+    segments = material.segments
+    if not recipe.objectives.threads or segments is None or not len(segments):
         return
     fixed = torch.from_numpy(np.concatenate([vectors, np.zeros_like(vectors[:1])]))
-    by_source = [turn_sequences(one) for one in material.pairs]
-    sequences = [turns for found in by_source for turns in found]
-    # A long conversation is drawn more often, and the sources as often as the recipe draws their pairs.
-    weights = [one.weight / max(len(one.triggers), 1) for one in material.pairs]
-    chance = np.array([w * len(turns) for w, found in zip(weights, by_source, strict=True) for turns in found])
-    chance /= chance.sum()
-    size = min(SEGMENTS, len(sequences))
-    rng = np.random.default_rng(recipe.seed)
+    size = min(SEGMENTS, len(segments))
+    draws = segment_draws(segments, size, np.random.default_rng(recipe.seed))
 
     def loss() -> Tensor:
-        drawn = rng.choice(len(sequences), size, replace=False, p=chance)
-        segments = drawn_segments([sequences[row] for row in drawn], rng)
-        left, right = (torch.from_numpy(one).to(network.device) for one in segments.swapaxes(0, 1))
-        vectors = [network.segment(fixed[one].float().to(network.device), one >= 0) for one in (left, right)]
-        return segment_contrast(vectors[0], vectors[1], recipe.thread_temperature)
+        draw = next(draws)
+        turns = torch.from_numpy(draw.turns)
+        found = network.segment(fixed[turns].float().to(network.device), (turns >= 0).to(network.device))
+        negatives = torch.from_numpy(draw.negatives).to(network.device)
+        return objectives.segment_contrast(found, negatives, recipe.thread_temperature)
 
-    steps = math.ceil(recipe.projection_passes * sum(map(len, sequences)) / (4 * size))
+    steps = math.ceil(passes * len(segments) / (CUTS * size))
     _learn([network.segment], loss, steps, recipe, lambda done: show(stage, done, steps))
 
 
 def expect_answers(network: Network, material: Material, recipe: Recipe) -> None:
     """Set the map that expects answers to the best linear one on the parent's vectors (ridge regression)."""
     rng = np.random.default_rng(recipe.seed)
-    triggers = np.concatenate([one.triggers for one in material.pairs])
-    responses = np.concatenate([one.responses for one in material.pairs])
+    read = [one for one in material.pairs if recipe.related(one.name)] or material.pairs
+    triggers, responses = (np.concatenate([getattr(one, name) for one in read]) for name in ("triggers", "responses"))
     seen = rng.permutation(len(triggers))[:_SEEN]
     asked = material.parent[triggers[seen]].astype(np.float64)
     given, counts = material.reference[responses[seen]].astype(np.float64), np.ones(len(seen))
@@ -117,13 +111,6 @@ def expect_answers(network: Network, material: Material, recipe: Recipe) -> None
     with torch.no_grad():
         network.expectation.weight.copy_(torch.from_numpy(weight.T))
         network.expectation.bias.copy_(torch.from_numpy(centre - middle @ weight))
-
-
-def segment_contrast(left: Tensor, right: Tensor, temperature: float) -> Tensor:
-    """NT-Xent between the two sides (Chen et al. 2020, SimCLR): row i of the one belongs to row i of the other."""
-    none = torch.zeros(len(left), len(left), dtype=torch.bool, device=left.device)
-    there = objectives.contrast(left, right, none, temperature)
-    return (there + objectives.contrast(right, left, none, temperature)) / 2
 
 
 def _learn(

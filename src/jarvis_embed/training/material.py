@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..conversations.pairs import pairs_in
-from ..conversations.selection import Selection, SelectionRules, examined_keys, near_key, select_pairs
-from ..errors import SourceError
-from ..evaluation.data import Replies, ScoredPair, read_chats, read_dialogues, read_replies, read_scored
+from ..conversations.segments import SegmentSamples
+from ..conversations.selection import near_key
+from ..evaluation.data import Replies, ScoredPair
 from ..evaluation.metrics import NEIGHBOURS, nearest_rows
-from ..evaluation.splits import assert_disjoint, free_of, in_evaluation
-from ..messages import Conversation, Message, Pair
+from ..evaluation.splits import assert_disjoint
+from ..messages import Pair
 from ..models.encoder import Encoder
 from ..models.engine import Vectors
-from ..text import folded, normalise
-
-Tokens = Sequence[int]
-Rows = npt.NDArray[np.int64]
-
-COMMON_WORDS: Final = 3
-"""Texts of up to so many words ("how are you") are nobody's: they may be learned from although they are examined."""
+from .corpora import COMMON_WORDS
+from .judgements import NO_JUDGEMENTS, Judgements
+from .segments import SegmentSet, numbered_segments, segment_set
+from .texts import Halves, Rows, Texts, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,94 +79,13 @@ class Material:
     texts: tuple[str, ...]
     tokens: tuple[Tokens, ...]
     near: Rows
-    reference: npt.NDArray[np.float16]
-    parent: npt.NDArray[np.float16]
+    reference: Halves
+    parent: Halves
     pairs: tuple[PairSet, ...]
     records: RecordSet | None = None
     sentences: SentenceSet | None = None
-
-
-class Texts:
-    """Numbers texts, each once, in the order in which they come."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, int] = {}
-
-    def row(self, text: str) -> int:
-        return self.rows.setdefault(normalise(text), len(self.rows))
-
-    def of(self, texts: Iterable[str]) -> Rows:
-        return np.array([self.row(text) for text in texts], np.int64)
-
-
-def chosen_pairs(
-    conversations: Iterable[Conversation], held_out: Iterable[str], limit: int, seed: int, min_quality: float
-) -> Selection:
-    """The pairs of some conversations that are worth learning from; see ``conversations.selection``.
-
-    The exchanges of one conversation, which ``evaluation.splits`` names KEY#NUMBER, count as one contact.
-    """
-    given = list(conversations)
-    return select_pairs(
-        (pair for pair in pairs_in(given) if not pair.holdout),
-        SelectionRules(limit=limit),
-        held_out=held_out,
-        common_words=COMMON_WORDS,
-        min_quality=min_quality,
-        contacts={one.key: one.key.rpartition("#")[0] or one.key for one in given},
-        seed=seed,
-    )
-
-
-def dailydialog_conversations(data: Path, examined: Sequence[Replies]) -> Iterator[Conversation]:
-    """The dialogues of ``dailydialog`` that may be trained on: none shares two adjacent turns with what is examined.
-
-    Raises:
-        SourceError: the file is missing or broken.
-    """
-    dialogues = _needed(read_dialogues(data), data, "dailydialog")
-    taken = [(*record.context, reply) for record in examined for reply in record.positives]
-    taken += [one.turns for one in dialogues if one.split == "validation"]
-    free = free_of((one.turns for one in dialogues if one.split == "train"), taken)
-    for number, turns in enumerate(free):
-        yield _conversation(f"dailydialog {number}", [("AB"[place % 2], text) for place, text in enumerate(turns)])
-
-
-def samsum_conversations(data: Path) -> Iterator[Conversation]:
-    """The chats of ``samsum`` between two people.
-
-    Raises:
-        SourceError: the file is missing or broken.
-    """
-    for chat in _needed(read_chats(data), data, "samsum"):
-        if len({speaker for speaker, _ in chat.said}) == 2:
-            yield _conversation(f"samsum {chat.id}", chat.said)
-
-
-def training_records(data: Path, held_out: Iterable[str]) -> list[Replies]:
-    """The records of ``dailydialog_pp`` that may be trained on and share no text with what is examined.
-
-    Raises:
-        SourceError: the file is missing or broken.
-    """
-    taken = examined_keys(held_out, COMMON_WORDS)
-    records = _needed(read_replies(data), data, "dailydialog_pp")
-    return [
-        record
-        for record in records
-        if not in_evaluation(record.id) and taken.isdisjoint(map(folded, (record.context[-1], *record.positives)))
-    ]
-
-
-def training_sentences(data: Path, held_out: Iterable[str]) -> list[ScoredPair]:
-    """The pairs of ``stsb_train`` that share no sentence with what is examined.
-
-    Raises:
-        SourceError: the file is missing or broken.
-    """
-    taken = examined_keys(held_out, COMMON_WORDS)
-    scored = _needed(read_scored(data, "stsb_train"), data, "stsb_train")
-    return [one for one in scored if taken.isdisjoint((folded(one.a), folded(one.b)))]
+    segments: SegmentSet | None = None
+    judgements: Judgements = NO_JUDGEMENTS
 
 
 def numbered_pairs(name: str, pairs: Sequence[Pair], texts: Texts, context_turns: int, weight: float) -> PairSet:
@@ -196,6 +110,8 @@ def assembled(
     pairs: Sequence[PairSet],
     records: Sequence[Replies],
     sentences: Sequence[ScoredPair],
+    samples: SegmentSamples | None = None,
+    judgements: Judgements = NO_JUDGEMENTS,
     *,
     parent: Encoder,
     reference: Encoder,
@@ -212,9 +128,11 @@ def assembled(
     trigger_rows = texts.of(record.context[-1] for record in records)
     reply_rows = texts.of(text for record in records for text in record.positives[:replies]).reshape(-1, replies or 1)
     left, right = texts.of(one.a for one in sentences), texts.of(one.b for one in sentences)
+    turns = None if samples is None else numbered_segments(samples, texts)
     every = tuple(texts.rows)
     assert_disjoint(every, held_out, common_words=COMMON_WORDS)
     under_parent = parent.embed(every, progress)
+    halves = under_parent.astype(np.float16)
     same = parent.fingerprint == reference.fingerprint
     under_reference = under_parent if same else reference.embed(every, progress)
     record_set = None
@@ -228,12 +146,14 @@ def assembled(
         tokens=tuple(parent.tokens(text)[:max_tokens] for text in every),
         near=np.array([groups.setdefault(near_key(text), len(groups)) for text in every], np.int64),
         reference=under_reference.astype(np.float16),
-        parent=under_parent.astype(np.float16),
+        parent=halves,
         pairs=tuple(pairs),
         records=record_set,
         sentences=SentenceSet(left, right, np.array([one.score for one in sentences], np.float32))
         if len(sentences)
         else None,
+        segments=segment_set(samples, *turns, halves) if samples and turns else None,
+        judgements=judgements,
     )
 
 
@@ -253,16 +173,3 @@ def material_checksum(texts: Iterable[str], pairs: Sequence[PairSet]) -> str:
     for one in pairs:
         digest.update(one.name.encode() + one.triggers.tobytes() + one.responses.tobytes() + one.contexts.tobytes())
     return digest.hexdigest()
-
-
-def _conversation(key: str, said: Sequence[tuple[str, str]]) -> Conversation:
-    """Messages of somebody without times: one a second, so that a speaker's consecutive ones are a turn."""
-    return Conversation(
-        key, tuple(Message(str(place), who, 1000 * place, text) for place, (who, text) in enumerate(said))
-    )
-
-
-def _needed(found: tuple[Any, ...] | None, data: Path, name: str) -> tuple[Any, ...]:
-    if found is None:
-        raise SourceError(f"there is no {name}.jsonl.gz in {data}", "Give the folder that holds it with --data")
-    return found

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..evaluation.metrics import nearest_rows
 from ..models.engine import Vectors
-from .material import Rows
+from .texts import Rows
 
 NEIGHBOURS: Final = 20
 LIKE: Final = 0.6

@@ -15,39 +15,13 @@ from torch.nn import functional as F  # noqa: N812  its usual name
 from ..home import make_private_folder, reported, write_private
 from ..models.projections import PROJECTIONS_FILE
 from ..models.weights import ModelFolder, load_tensors
-from .material import Tokens
+from .judgements import TURNS, Replies
+from .projections import Projection, SegmentProjection, array_of
+from .quality_head import HeadNetwork, HeadRecipe
+from .texts import Tokens
 
 TOKEN_BUDGET: Final = 4096
 """Tokens, padding included, that pass the encoder at once: more do not fit the cache, fewer leave cores idle."""
-
-
-class Projection(nn.Module):
-    """``models.projections.Projection``, learnable. It begins as the identity: training starts at the parent."""
-
-    def __init__(self, inputs: int, dim: int, width: int) -> None:
-        super().__init__()
-        self.inner, self.outer = nn.Linear(inputs * dim, width), nn.Linear(width, dim)
-        nn.init.zeros_(self.outer.weight)
-        nn.init.zeros_(self.outer.bias)
-
-    def forward(self, *vectors: Tensor) -> Tensor:
-        mixed = self.outer(F.gelu(self.inner(torch.cat(vectors, -1)), approximate="tanh"))
-        return F.normalize(vectors[0] + mixed, dim=-1)
-
-
-class SegmentProjection(nn.Module):
-    """``models.projections.SegmentProjection``, learnable. It begins as the mean of the turns."""
-
-    def __init__(self, dim: int, width: int) -> None:
-        super().__init__()
-        self.attention = nn.Parameter(torch.zeros(dim))
-        self.projection = Projection(2, dim, width)
-
-    def forward(self, turns: Tensor, there: Tensor) -> Tensor:
-        """(n, dim) from (n, longest, dim) vectors of turns; ``there``: (n, longest), False for none."""
-        weights = (turns @ self.attention).masked_fill(~there, float("-inf")).softmax(1)
-        weighted, plain = (turns * weights[:, :, None]).sum(1), (turns * there[:, :, None]).sum(1)
-        return cast(Tensor, self.projection(F.normalize(weighted, dim=-1), F.normalize(plain, dim=-1)))
 
 
 class Network(nn.Module):
@@ -59,6 +33,7 @@ class Network(nn.Module):
         width: of the projections' hidden layer.
         answer_dim: of the reference, under which answers are expected; that of the model if None.
         frozen_layers: the lowest layers that stay as they are; the word embeddings always do.
+        judges: whether it has a quality head, which reads what the maps of replies and of context give.
         bf16: multiply in bfloat16; faster on processors that can.
     """
 
@@ -71,6 +46,7 @@ class Network(nn.Module):
         answer_dim: int | None = None,
         frozen_layers: int = 0,
         dropout: float = 0.1,
+        judges: bool = False,
         bf16: bool = False,
     ) -> None:
         super().__init__()
@@ -80,6 +56,7 @@ class Network(nn.Module):
         self.context = Projection(1 + context_turns, dim, width)
         self.segment = SegmentProjection(dim, width)
         self.expectation = nn.Linear(dim, answer_dim or dim)  # of the answer, by the reference; it serves training only
+        self.quality = HeadNetwork(dim, HeadRecipe(width=width), maps=False) if judges else None
         self.context_turns, self.pooling, self.bf16 = context_turns, model.pooling, bf16
         self.bert.embeddings.word_embeddings.weight.requires_grad_(False)
         if frozen_layers:
@@ -93,8 +70,18 @@ class Network(nn.Module):
 
     def projections(self) -> list[nn.Parameter]:
         """The parameters beside the encoder."""
-        parts = (self.response, self.context, self.segment, self.expectation)
-        return [parameter for part in parts for parameter in part.parameters()]
+        parts = (self.response, self.context, self.segment, self.expectation, self.quality)
+        return [parameter for part in parts if part is not None for parameter in part.parameters()]
+
+    def head(self) -> HeadNetwork | None:
+        """The quality head with maps of its own, which are copies of the model's; None for one that would not fit."""
+        if self.quality is None or self.context.inputs != TURNS:
+            return None
+        found = HeadNetwork(self.quality.dim, HeadRecipe(width=self.context.inner.out_features))
+        parts = {"context": self.context, "response": self.response}
+        maps = {f"{side}.{name}": value for side, part in parts.items() for name, value in part.state_dict().items()}
+        found.load_state_dict({name: value.cpu() for name, value in (self.quality.state_dict() | maps).items()})
+        return found
 
     def forward(self, texts: Sequence[Tokens]) -> Tensor:
         """(n, dim), rows of length 1, in the order of ``texts``; texts of like length pass side by side."""
@@ -122,6 +109,18 @@ class Network(nn.Module):
         """
         with_nothing = torch.cat([vectors, vectors.new_zeros(1, vectors.shape[1])])
         return cast(Tensor, self.segment(with_nothing[segments], segments >= 0))
+
+    def of_replies(self, vectors: Tensor, replies: Replies) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
+        """What the quality head reads: asked and answered, (n, dim), the bare turns, and the bare responses.
+
+        Args:
+            vectors: (texts, dim). replies: rows of it.
+        """
+        with_nothing = torch.cat([vectors, vectors.new_zeros(1, vectors.shape[1])])
+        rows = torch.from_numpy(replies.turns).to(self.device)
+        turns, responses = [with_nothing[column] for column in rows.T], with_nothing[replies.responses]
+        said = [*turns, *[torch.zeros_like(responses)] * (1 + self.context_turns - len(turns))]
+        return self.context(*said[: 1 + self.context_turns]), self.response(responses), turns, responses
 
     def _pooled(self, texts: Sequence[Tokens]) -> Tensor:
         longest = max(map(len, texts))
@@ -192,8 +191,3 @@ def _batches(order: Sequence[int], texts: Sequence[Tokens]) -> Iterator[list[int
         batch.append(row)
     if batch:
         yield batch
-
-
-def array_of(tensor: Tensor) -> Any:
-    """A parameter as a float32 array of its own."""
-    return np.ascontiguousarray(tensor.detach().cpu().float().numpy())

@@ -6,6 +6,8 @@ mask takes them out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  its usual name
@@ -23,6 +25,39 @@ def contrast(queries: Tensor, candidates: Tensor, masked: Tensor, temperature: f
     """
     scores = (queries @ candidates.T / temperature).masked_fill(masked, float("-inf"))
     return F.cross_entropy(scores, torch.arange(len(queries), device=queries.device))
+
+
+def segment_contrast(vectors: Tensor, negatives: Tensor, temperature: float) -> Tensor:
+    """NT-Xent (Chen et al. 2020, SimCLR): of all segments of the batch, the nearest is the other one of the thread.
+
+    Args:
+        vectors: (2n, dim), rows of length 1; rows i and n + i are of one thread.
+        negatives: (2n, 2n) bool, which may stand against which.
+    """
+    half = len(vectors) // 2
+    own = torch.arange(2 * half, device=vectors.device).roll(half)
+    allowed = negatives.clone()
+    allowed[torch.arange(2 * half, device=vectors.device), own] = True
+    scores = (vectors @ vectors.T / temperature).masked_fill(~allowed, float("-inf"))
+    return F.cross_entropy(scores, own)
+
+
+def told_apart(good: Tensor, bad: Sequence[Tensor]) -> Tensor:
+    """Log odds of good replies shall be high, those of each kind of bad ones low; both sides weigh the same."""
+    wrong = sum((F.softplus(one).mean() for one in bad), good.new_zeros(()))
+    return F.softplus(-good).mean() + wrong / len(bad)
+
+
+def rating_order(logits: Tensor, scores: Tensor, sources: Tensor, raters: Tensor, least: float = 0.3) -> Tensor:
+    """Of two replies of one source, the better-rated has the higher log odds (RankNet, Burges et al. 2005).
+
+    A pair weighs as its scores differ, which are in standard deviations of their source, and as its raters (their
+    harmonic mean). Ties, and differences below ``least``, say nothing.
+    """
+    apart = scores[:, None] - scores[None, :]
+    said = 2 / (1 / raters[:, None] + 1 / raters[None, :])
+    weight = ((sources[:, None] == sources[None, :]) & (apart > least)) * apart * said
+    return (F.softplus(-(logits[:, None] - logits[None, :])) * weight).sum() / weight.sum().clamp(min=1e-9)
 
 
 def relation(vectors: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  its usual name
@@ -22,31 +21,18 @@ from torch.nn import functional as F  # noqa: N812  its usual name
 from ..models.projections import Projection as Map
 from ..models.projections import Projections
 from ..models.quality_head import PARTS, QualityHead, width_of
-from .network import Projection, array_of
-from .objectives import contrast
+from .judgements import NO_JUDGEMENTS, TURNS, Judgements, Replies
+from .objectives import contrast, rating_order, told_apart
+from .projections import Projection, array_of
+from .texts import Halves, Rows
 
-Rows = npt.NDArray[np.int64]
 Progress = Callable[[str, int, int], None]
 
-TURNS: Final = 3
 _READ: Final = ("fit", "cosines", "product", "difference")
 _TEMPERATURE: Final = 0.05
+_JUDGED: Final = 80
 _NO_CONTEXT: Final = 0.3
 """Share of examples whose context is hidden, so that the head can do without."""
-
-
-@dataclass(frozen=True, slots=True)
-class Replies:
-    """Replies in context, as rows of vectors: ``turns`` (n, TURNS), the trigger first, -1 for none; responses (n,)."""
-
-    turns: Rows
-    responses: Rows
-
-    def __len__(self) -> int:
-        return len(self.responses)
-
-    def at(self, rows: Rows) -> Replies:
-        return Replies(self.turns[rows], self.responses[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +40,14 @@ class HeadMaterial:
     """What a head learns from.
 
     Attributes:
-        vectors: (texts, dim) of the bare encoder, float16 or float32.
+        vectors: (texts, dim) of the bare encoder.
         pairs: real replies by source, and how often one of each is drawn.
-        good, adversarial, random: replies to contexts that have all three; adversarial ones reuse words of the context.
-        rated: replies that people rated; ``scores`` (n,) as given, ``sources`` (n,) whose scale that is, and how many
-            raters, (n,).
+        judgements: right and wrong replies, and rated ones.
     """
 
-    vectors: npt.NDArray[Any]
+    vectors: Halves
     pairs: Sequence[tuple[Replies, float]]
-    good: Replies | None = None
-    adversarial: Replies | None = None
-    random: Replies | None = None
-    rated: Replies | None = None
-    scores: npt.NDArray[np.float32] | None = None
-    sources: npt.NDArray[np.str_] | None = None
-    raters: npt.NDArray[np.float32] | None = None
+    judgements: Judgements = NO_JUDGEMENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,22 +128,29 @@ class HeadNetwork(nn.Module):
         )
 
 
-def told_apart(good: Tensor, bad: Sequence[Tensor]) -> Tensor:
-    """Loss: log odds of good replies shall be high, those of each kind of bad ones low; both sides weigh the same."""
-    wrong = sum((F.softplus(one).mean() for one in bad), good.new_zeros(()))
-    return F.softplus(-good).mean() + wrong / len(bad)
+def told_from_others(
+    head: HeadNetwork,
+    asked: Tensor,
+    answered: Tensor,
+    turns: Sequence[Tensor],
+    responses: Tensor,
+    same: Tensor,
+) -> Tensor:
+    """Loss: a reply is told from one to something else, by chance, and from one that would nearly fit.
 
-
-def rating_order(logits: Tensor, scores: Tensor, sources: Tensor, raters: Tensor, least: float = 0.3) -> Tensor:
-    """Loss: of two replies of one source, the better-rated has the higher log odds (RankNet, Burges et al. 2005).
-
-    A pair weighs as its scores differ, which are in standard deviations of their source, and as its raters (their
-    harmonic mean). Ties, and differences below ``least``, say nothing.
+    Args:
+        asked, answered, responses: (n, dim); turns: each of these too.
+        same: (n, n) bool, where another's reply is no fair negative.
     """
-    apart = scores[:, None] - scores[None, :]
-    said = 2 / (1 / raters[:, None] + 1 / raters[None, :])
-    weight = ((sources[:, None] == sources[None, :]) & (apart > least)) * apart * said
-    return (F.softplus(-(logits[:, None] - logits[None, :])) * weight).sum() / weight.sum().clamp(min=1e-9)
+    rows = torch.arange(len(asked), device=asked.device)
+    with torch.no_grad():
+        near = (asked @ answered.T / (5 * _TEMPERATURE)).masked_fill(same, float("-inf"))
+        near[rows, rows] = float("-inf")
+        near[near.max(1).values == float("-inf")] = 0.0  # nothing is fair beside it
+        hard = torch.multinomial(near.softmax(1), 1)[:, 0]
+        chance = torch.randperm(len(asked), device=asked.device)
+    good = head(asked, answered, turns, responses)
+    return told_apart(good, [head(asked, answered[one], turns, responses[one]) for one in (chance, hard)])
 
 
 def fit_head(
@@ -174,14 +159,19 @@ def fit_head(
     recipe: HeadRecipe | None = None,
     *,
     facts: dict[str, Any] | None = None,
+    begin: HeadNetwork | None = None,
     progress: Progress | None = None,
 ) -> QualityHead:
-    """Learn a head, with maps of its own, for an encoder that stays as it is. Equal seed and material: equal heads."""
+    """Learn a head, with maps of its own, for an encoder that stays as it is. Equal seed and material: equal heads.
+
+    Args:
+        begin: the network to go on with; a new one where it is None.
+    """
     recipe, show = recipe or HeadRecipe(), progress or (lambda _stage, _done, _total: None)
     torch.manual_seed(recipe.seed)
-    learner = _Learner(material, recipe, HeadNetwork(material.vectors.shape[1], recipe))
+    learner = _Learner(material, recipe, begin or HeadNetwork(material.vectors.shape[1], recipe))
     learner.by_contrast(show)
-    if material.rated is not None:
+    if material.judgements.rated is not None:
         learner.by_ratings(show)
     learner.network.eval()
     return learner.network.exported(fingerprints, facts or {})
@@ -215,12 +205,14 @@ class _Learner:
         """The few weights of the cosines and of the head's own log odds."""
         network, steps = self.network, self.recipe.rating_steps
         network.eval()  # what is not fitted here does not drop out
-        rated, scores, sources, raters = self._ratings()
+        rated = self.material.judgements.rated
+        assert rated is not None  # noqa: S101  the caller asked
+        scores, sources, raters = (torch.from_numpy(one) for one in (rated.scores, rated.sources, rated.raters))
         scale = nn.Parameter(torch.ones(()))
         optimiser = torch.optim.Adam([scale, *network.outer.parameters()], lr=2e-2)
         for step in range(steps):
             rows = self._rng.choice(len(scores), min(256, len(scores)), replace=False)
-            loss = rating_order(self._scaled(rated.at(rows), scale), scores[rows], sources[rows], raters[rows])
+            loss = rating_order(self._scaled(rated.replies.at(rows), scale), scores[rows], sources[rows], raters[rows])
             loss = loss + self._told_apart(scale)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -236,15 +228,7 @@ class _Learner:
         same = torch.from_numpy(rows[:, None] == rows[None, :])
         same.fill_diagonal_(False)
         loss = contrast(asked, answered, same, _TEMPERATURE)
-        with torch.no_grad():  # a negative by chance, and one that is harder than by chance
-            likely = (asked @ answered.T / (5 * _TEMPERATURE)).masked_fill(
-                same | torch.eye(len(rows), dtype=torch.bool), float("-inf")
-            )
-            hard = torch.multinomial(likely.softmax(1), 1)[:, 0]
-        chance = torch.from_numpy(self._rng.permutation(len(rows)))
-        good = self.network(asked, answered, turns, responses)
-        bad = [self.network(asked, answered[one], turns, responses[one]) for one in (chance, hard)]
-        return loss + 0.5 * told_apart(good, bad)
+        return loss + 0.5 * told_from_others(self.network, asked, answered, turns, responses, same)
 
     def _adversarial(self) -> Tensor:
         found = self._three_kinds()
@@ -267,11 +251,8 @@ class _Learner:
         return loss / 2
 
     def _three_kinds(self) -> tuple[Replies, Replies, Replies] | None:
-        kinds = self.material.good, self.material.adversarial, self.material.random
-        if any(one is None or not len(one) for one in kinds):
-            return None
-        drawn = [one.at(self._rng.integers(len(one), size=80)) for one in kinds if one is not None]
-        return drawn[0], drawn[1], drawn[2]
+        known = self.material.judgements.contrasted
+        return None if known is None else known.at(self._rng.integers(len(known), size=_JUDGED))
 
     def _logits(self, replies: Replies) -> Tensor:
         turns, responses = self._vectors(replies)
@@ -310,20 +291,6 @@ class _Learner:
         turns = vectors[np.maximum(replies.turns, 0)].astype(np.float32) * there
         responses = vectors[replies.responses].astype(np.float32)
         return [torch.from_numpy(np.ascontiguousarray(turns[:, k])) for k in range(TURNS)], torch.from_numpy(responses)
-
-    def _ratings(self) -> tuple[Replies, Tensor, Tensor, Tensor]:
-        """Rated replies, their scores in standard deviations of their source, numbers of the sources, raters."""
-        material = self.material
-        assert material.rated is not None and material.scores is not None and material.sources is not None  # noqa: S101, PT018
-        names, numbers = np.unique(material.sources, return_inverse=True)
-        scaled = np.zeros(len(numbers), np.float32)
-        for number in range(len(names)):
-            rows = numbers == number
-            scaled[rows] = (material.scores[rows] - material.scores[rows].mean()) / max(
-                material.scores[rows].std(), 1e-6
-            )
-        raters = np.ones(len(numbers), np.float32) if material.raters is None else material.raters
-        return material.rated, torch.from_numpy(scaled), torch.from_numpy(numbers), torch.from_numpy(raters)
 
 
 def _map(projection: Projection) -> Map:

@@ -20,7 +20,8 @@ from ..models.quality_store import store_head
 from ..models.store import find_model
 from ..spaces.quality import NO_RELATION, exchanges_with
 from ..spaces.space import Space
-from .pairs import Ground, require_torch
+from .ground import Ground, require_torch
+from .judgements import rated_for_training
 from .quality import FEWEST, Rated, fit_weights, rated_conversations, rated_replies, update_weights
 
 Progress = Callable[[str, int, int], None]
@@ -64,7 +65,7 @@ def train_quality(
         return QualityTrained(None, 0, sum(weights.facts["replies"].values()) + len(given), len(given))
     require_torch()
     from .quality_head import HeadRecipe, fit_head
-    from .quality_material import head_material, quality_ground, rated_for_training
+    from .quality_material import head_material, quality_ground
 
     ground = quality_ground(data, home)
     material = head_material(ground, encoder, data, progress)

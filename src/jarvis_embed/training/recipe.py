@@ -22,7 +22,10 @@ class Objectives(BaseModel):
         single: a trigger alone finds its response (projected) among those of the batch.
         context: a trigger with the turns before it does.
         relation: triggers are as near to each other as the responses to be expected, under the frozen reference.
-        threads: of all segments of the batch, the nearest is the one of the same conversation.
+        threads: of all segments of the batch, the nearest is the one of the same thread.
+        quality: the head tells a reply from those to other triggers.
+        judged: what public judgements count in ``quality``, beside that: right and wrong replies (``dailydialog_pp``),
+            and the order in which people rated replies (``quality_train``).
         triplets: a trigger is nearer to one with like responses than to a like one with other responses.
         records: what a trigger with several known responses (``dailydialog_pp``) counts in ``relation``, beside a pair.
         sentences: sentences are ordered as people ordered them (``stsb_train``).
@@ -34,7 +37,9 @@ class Objectives(BaseModel):
     single: float = Field(default=1.0, ge=0)
     context: float = Field(default=1.0, ge=0)
     relation: float = Field(default=1.0, ge=0)
-    threads: float = Field(default=0.3, ge=0)
+    threads: float = Field(default=0.5, ge=0)
+    quality: float = Field(default=0.0, ge=0)
+    judged: float = Field(default=0.0, ge=0)
     triplets: float = Field(default=0.0, ge=0)
     records: float = Field(default=0.0, ge=0)
     sentences: float = Field(default=0.0, ge=0)
@@ -46,15 +51,18 @@ class Recipe(BaseModel):
 
     Attributes:
         sources: conversations to learn from → how often a pair of each is drawn.
-        pairs: of the first source, at most.
+        relation_sources: those whose pairs ``relation`` reads; all where it is None.
+        pairs: of each source, at most. segments: pairs of segments of all sources together, at most.
         passes: how often the encoder sees a pair of the first source; 0 leaves it as it is.
         batch_pairs: pairs in a step; each is set against the responses of all others.
         run_pairs: consecutive pairs of one conversation that are drawn together: their turns are embedded once.
         seeds: triggers with several known responses in a step; three neighbours come with each.
         expected: how far ``relation`` trusts what is expected, and not what is known, where several responses are.
-        batch_triplets: triplets in a step, where they count.
+        batch_triplets, batch_segments, batch_judged: in a step, where they count: triplets, pairs of segments, contexts
+            with right and wrong replies; of rated ones twice as many.
         rate, projection_rate: highest learning rates of the encoder and of the projections.
         projection_passes: over the pairs, in which the projections learn alone before the encoder does.
+        head_steps: in which the quality head goes on learning once the encoder is done.
         context_turns: turns before the trigger that are read.
         width: of the projections' hidden layer.
         max_tokens: of a text in training; the rest is cut off.
@@ -67,16 +75,21 @@ class Recipe(BaseModel):
 
     sources: dict[Source, float] = Field(default={"own": 1.0}, min_length=1)
     objectives: Objectives = Objectives()
+    relation_sources: tuple[Source, ...] | None = None
     pairs: int = Field(default=50_000, ge=1)
+    segments: int = Field(default=20_000, ge=2)
     passes: float = Field(default=1.0, ge=0)
     batch_pairs: int = Field(default=192, ge=2)
     run_pairs: int = Field(default=8, ge=1)
     seeds: int = Field(default=32, ge=1)
     expected: float = Field(default=0.7, ge=0, le=1)
     batch_triplets: int = Field(default=32, ge=2)
+    batch_segments: int = Field(default=24, ge=2)
+    batch_judged: int = Field(default=24, ge=2)
     rate: float = Field(default=1e-4, gt=0)
     projection_rate: float = Field(default=3e-4, gt=0)
     projection_passes: float = Field(default=10.0, ge=0)
+    head_steps: int = Field(default=1000, ge=0)
     warm_up: float = Field(default=0.05, ge=0, lt=1)
     temperature: float = Field(default=0.05, gt=0)
     thread_temperature: float = Field(default=0.1, gt=0)
@@ -89,19 +102,42 @@ class Recipe(BaseModel):
     seed: int = 1
     gate: Gate = Gate()
 
+    def related(self, source: str) -> bool:
+        """Whether ``relation`` reads the pairs of a source."""
+        return self.relation_sources is None or source in self.relation_sources
+
+
+_THREADS: Final = "thread_similarity_auc"
+_REPLIES: Final = "response_accuracy"
+_QUALITY: Final = "quality_correlation"
 
 RECIPES: Final[dict[str, Recipe]] = {
-    "own": Recipe(sources={"own": 1.0}),
-    "frozen": Recipe(sources={"own": 1.0}, passes=0.0),
-    "chitchat": Recipe(sources={"chitchat": 1.0}, pairs=120_000, passes=1.0),
+    "own": Recipe(objectives=Objectives(threads=0.3)),
+    "frozen": Recipe(objectives=Objectives(threads=0.3), passes=0.0),
+    "threads": Recipe(
+        objectives=Objectives(single=0.0, context=0.0, relation=0.0, threads=1.0), gate=Gate(gains=(_THREADS,))
+    ),
+    "threads-and-pairs": Recipe(objectives=Objectives(threads=1.0), gate=Gate(gains=(_THREADS, _REPLIES))),
+    "multitask": Recipe(objectives=Objectives(quality=0.5, judged=1.5), gate=Gate(gains=(_REPLIES, _QUALITY))),
+    "chitchat": Recipe(
+        sources={"chitchat": 1.0},
+        objectives=Objectives(single=0.6, context=0.6, quality=0.5),
+        pairs=80_000,
+        passes=0.7,
+        gate=Gate(gains=(_REPLIES, _QUALITY)),
+    ),
     "reference": Recipe(
         sources={"chitchat": 1.0, "dailydialog": 0.5, "samsum": 0.5},
-        objectives=Objectives(records=2.0, sentences=1.0),
-        pairs=120_000,
-        passes=0.8,
+        objectives=Objectives(
+            single=0.6, context=0.6, relation=2.0, records=2.0, sentences=1.0, quality=0.5, judged=1.5
+        ),
+        relation_sources=("dailydialog",),
+        pairs=80_000,
+        passes=0.35,
+        gate=Gate(gains=(_REPLIES, "trigger_correlation", "reply_similarity · dailydialog_pp", _QUALITY)),
     ),
 }
-"""What the package brings: ``own`` for a history, the others for the models of docs/training-log.md."""
+"""What the package brings: for a history, and, last, for the models of docs/training-log.md."""
 
 
 def load_recipe(name: str) -> Recipe:

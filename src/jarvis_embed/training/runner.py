@@ -19,16 +19,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  its usual name
 
-from ..errors import InputError
+from ..errors import InputError, TrainingError
 from ..home import make_private_folder, write_private
 from . import objectives
 from .batches import Batch, batches, steps_of
-from .maps import Progress, expect_answers, learn_projections, learn_segments, schedule, segment_contrast, unfair
+from .judgements import TURNS, Replies
+from .maps import Progress, expect_answers, learn_projections, learn_segments, schedule, unfair
 from .material import Material
 from .network import Network
+from .quality_head import told_from_others
 from .recipe import Recipe
 
 CHECKPOINT_FILE: Final = "checkpoint.safetensors"
+PREPARED: Final = 0.3
+"""Share of the maps' passes that they make before the encoder learns; the encoder moves, and they with it."""
+
 Watch = Callable[[Network], Mapping[str, float]]
 
 
@@ -99,8 +104,9 @@ def run(
     """
     show = progress or (lambda _stage, _done, _total: None)
     if not resume:
-        learn_projections(network, material, material.parent, recipe, show, "prepare")
-        learn_segments(network, material, material.parent, recipe, show, "prepare threads")
+        passes = recipe.projection_passes * (PREPARED if recipe.passes else 1.0)
+        learn_projections(network, material, material.parent, recipe, passes, show, "prepare")
+        learn_segments(network, material, material.parent, recipe, passes, show, "prepare threads")
         expect_answers(network, material, recipe)
     optimiser, rates = _optimiser(network, recipe)
     total = steps_of(material, recipe)
@@ -157,11 +163,12 @@ def losses(network: Network, material: Material, batch: Batch, recipe: Recipe) -
         found["context"] = objectives.contrast(asked, answers, masked, recipe.temperature)
     if wanted.relation:
         found |= _relation(network, material, batch, recipe, vectors, near)
-    if wanted.threads and len(batch.segments):
-        left, right = (
-            network.of_segments(vectors, torch.from_numpy(one).to(device)) for one in batch.segments.swapaxes(0, 1)
-        )
-        found["threads"] = segment_contrast(left, right, recipe.thread_temperature)
+    if wanted.threads and len(batch.segments.turns):
+        segments = network.of_segments(vectors, torch.from_numpy(batch.segments.turns).to(device))
+        negatives = torch.from_numpy(batch.segments.negatives).to(device)
+        found["threads"] = objectives.segment_contrast(segments, negatives, recipe.thread_temperature)
+    if wanted.quality:
+        found["quality"] = _quality(network, material, batch, recipe, vectors, masked)
     if wanted.triplets and len(batch.triplets):
         anchors, similar, dissimilar = torch.from_numpy(batch.triplets).to(device).T
         candidates = torch.cat([similar, dissimilar])
@@ -186,18 +193,21 @@ def _relation(
     other as those are. One given response is mostly chance; the expected one is learned from all triggers of its kind.
     """
     device, records = network.device, material.records
-    rows = torch.from_numpy(np.concatenate([batch.triggers, batch.record_triggers])).to(device)
-    given = material.reference[batch.rows[batch.responses]].astype(np.float32)
+    triggers, responses = batch.triggers[batch.related], batch.responses[batch.related]
+    rows = torch.from_numpy(np.concatenate([triggers, batch.record_triggers])).to(device)
+    if len(rows) < 3:
+        return {}
+    given = material.reference[batch.rows[responses]].astype(np.float32)
     counts = np.ones(len(rows), np.float32)
     if records is not None:
         given = np.concatenate([given, records.likeness[batch.records]])
-        counts[len(batch.triggers) :] = recipe.objectives.records
+        counts[len(triggers) :] = recipe.objectives.records
     answers = torch.from_numpy(given).to(device)
     asked = vectors[rows]
     expected = network.expectation(asked)
     guesses = F.normalize(expected.detach(), dim=-1)
     likeness = guesses @ guesses.T
-    known = len(batch.triggers)
+    known = len(triggers)
     likeness[known:, known:] *= recipe.expected
     likeness[known:, known:] += (1 - recipe.expected) * answers[known:] @ answers[known:].T
     same = near[rows][:, None] == near[rows]
@@ -205,6 +215,29 @@ def _relation(
         "answers": objectives.expectation(expected, answers, torch.from_numpy(counts).to(device)),
         "relation": objectives.relation(asked, likeness, objectives.relation_weights(likeness, same, share=1 / 50)),
     }
+
+
+def _quality(
+    network: Network, material: Material, batch: Batch, recipe: Recipe, vectors: Tensor, masked: Tensor
+) -> Tensor:
+    """The head tells the batch's replies from each other's, and what people said of replies, step by step."""
+    head, known = network.quality, material.judgements.rated
+    if head is None:
+        raise TrainingError("quality is wanted of a network without a head", "Give it one: judges=True")
+    turns = np.column_stack([batch.triggers, batch.contexts])[:, :TURNS]
+    turns = np.pad(turns, ((0, 0), (0, TURNS - turns.shape[1])), constant_values=-1)
+    loss = told_from_others(head, *network.of_replies(vectors, Replies(turns, batch.responses)), masked)
+    weight = recipe.objectives.judged
+    if batch.judged:
+        good, *bad = (head(*network.of_replies(vectors, one)) for one in batch.judged)
+        loss = loss + weight * objectives.told_apart(good, bad)
+    if batch.rated and known is not None:
+        rows = batch.ratings
+        given = (known.scores[rows], known.sources[rows], known.raters[rows])
+        scores, sources, raters = (torch.from_numpy(one).to(network.device) for one in given)
+        logits = head(*network.of_replies(vectors, batch.rated[0]))
+        loss = loss + weight * objectives.rating_order(logits, scores, sources, raters)
+    return loss
 
 
 def _look(network: Network, state: _State, watch: Watch, patience: int) -> bool:

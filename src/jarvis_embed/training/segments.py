@@ -1,55 +1,134 @@
-"""Which turns make a segment while a model is trained: two windows of one conversation that do not overlap."""
+"""What is learned from threads: pairs of segments as rows of texts, and which of a batch may stand against which."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from .material import PairSet, Rows
+from ..conversations.links import shipped_scorer
+from ..conversations.segments import SAMPLE_TURNS, SegmentSamples, hard_negatives, segment_batches, segment_samples
+from ..conversations.selection import examined_keys
+from ..conversations.threads import threads_in
+from ..conversations.turns import turns_of
+from ..messages import Conversation, Segment
+from ..models.engine import Vectors
+from ..text import folded, normalise
+from .corpora import COMMON_WORDS
+from .texts import Halves, Rows, Texts
 
-LEAST_TURNS: Final = 2
-MOST_TURNS: Final = 6
+CUTS: Final = 3
+"""How often every thread is cut anew."""
 
-
-def turn_sequences(pairs: PairSet) -> list[Rows]:
-    """The turns of each conversation, as rows of texts in their order; each once."""
-    edges = np.flatnonzero(np.diff(pairs.conversations)) + 1
-    return [turns_of_run(pairs, rows) for rows in np.split(np.arange(len(pairs.triggers)), edges) if len(rows)]
-
-
-def turns_of_run(pairs: PairSet, run: Rows) -> Rows:
-    """The turns of consecutive pairs: what one pair answers with is mostly what the next one asks."""
-    turns: list[int] = []
-    for trigger, response in zip(pairs.triggers[run].tolist(), pairs.responses[run].tolist(), strict=True):
-        turns += [trigger, response] if not turns or turns[-1] != trigger else [response]
-    return np.array(turns, np.int64)
+LONGEST: Final = max(SAMPLE_TURNS)
 
 
-def two_segments(turns: Rows, rng: np.random.Generator) -> Rows | None:
-    """Two windows that do not overlap, of different sizes: (2, ``MOST_TURNS``) rows, -1 behind the last turn of each.
+@dataclass(frozen=True, slots=True)
+class SegmentSet:
+    """Pairs of segments of one thread.
 
-    None where there are too few turns, or where both would hold one text: that would say nothing about a thread.
+    Attributes:
+        samples: what they are. anchors, positives: (n, LONGEST) rows of texts, -1 behind the last turn.
+        hard: (n, kinds) samples that are hard to tell from each, -1 for none; see ``hard_negatives``.
     """
-    if len(turns) < 2 * LEAST_TURNS:
-        return None
-    sizes = rng.integers(LEAST_TURNS, MOST_TURNS + 1, size=2)
-    if sizes.sum() > len(turns):
-        sizes[:] = min(len(turns) // 2, MOST_TURNS)
-    free = len(turns) - int(sizes.sum())
-    first = int(rng.integers(free + 1))
-    second = first + int(sizes[0]) + int(rng.integers(free - first + 1))
-    windows = turns[first : first + sizes[0]], turns[second : second + sizes[1]]
-    if np.intersect1d(*windows).size:
-        return None
-    found = np.full((2, MOST_TURNS), -1, np.int64)
-    for row, window in enumerate(windows):
-        found[row, : len(window)] = window
+
+    samples: SegmentSamples
+    anchors: Rows
+    positives: Rows
+    hard: Rows
+
+    def __len__(self) -> int:
+        return len(self.anchors)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentDraw:
+    """Segments of one step: row i and row n + i are of one thread.
+
+    Attributes:
+        turns: (2n, LONGEST) rows of texts. negatives: (2n, 2n) whether one may be a negative of the other.
+    """
+
+    turns: Rows
+    negatives: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+
+
+NO_SEGMENTS: Final = SegmentDraw(np.zeros((0, LONGEST), np.int64), np.zeros((0, 0), np.bool_))
+
+
+def drawn_samples(
+    conversations: Iterable[Conversation], held_out: Iterable[str], seed: int, limit: int = 1_000_000
+) -> SegmentSamples:
+    """Cut the threads of conversations into pairs of segments, ``CUTS`` times; those with an examined turn are out.
+
+    Args:
+        limit: samples at most, drawn at random.
+    """
+    taken = examined_keys(held_out, COMMON_WORDS)
+    scorer = shipped_scorer()
+    threads = [
+        thread
+        for talk in conversations
+        for thread in threads_in(talk.key, list(turns_of(talk.messages)), scorer=scorer)
+        if len(thread.turns) > 1
+    ]
+    rng = np.random.default_rng(seed)
+    draws = [segment_samples(threads, rng) for _ in range(CUTS)]
+    both = [
+        (anchor, positive, number)
+        for draw in draws
+        for anchor, positive, number in zip(draw.anchors, draw.positives, draw.threads.tolist(), strict=True)
+        if all(normalise(turn.text) and folded(turn.text) not in taken for turn in (*anchor.turns, *positive.turns))
+    ]
+    kept = np.sort(rng.permutation(len(both))[:limit])
+    both = [both[row] for row in kept.tolist()]
+    return SegmentSamples(
+        tuple(anchor for anchor, _, _ in both),
+        tuple(positive for _, positive, _ in both),
+        np.array([number for _, _, number in both], np.int64),
+    )
+
+
+def numbered_segments(samples: SegmentSamples, texts: Texts) -> tuple[Rows, Rows]:
+    """(n, LONGEST) rows of texts for the anchors, and for the positives."""
+    return _numbered(samples.anchors, texts), _numbered(samples.positives, texts)
+
+
+def segment_set(samples: SegmentSamples, anchors: Rows, positives: Rows, vectors: Halves) -> SegmentSet:
+    """The samples with what is hard to tell from each, by the mean vector of its turns.
+
+    Args:
+        vectors: (texts, dim) under the parent.
+    """
+    means = mean_of_turns(vectors, anchors)
+    # A corpus names the exchanges of one contact KEY#NUMBER (``evaluation.splits``).
+    contacts = {one.conversation: one.conversation.rpartition("#")[0] or one.conversation for one in samples.anchors}
+    rng = np.random.default_rng(0)
+    return SegmentSet(samples, anchors, positives, hard_negatives(samples, rng, vectors=means, contacts=contacts))
+
+
+def mean_of_turns(vectors: Halves, turns: Rows) -> Vectors:
+    """(n, dim) of length 1."""
+    sums = np.zeros((len(turns), vectors.shape[1]), np.float32)
+    for column in turns.T:
+        there = column >= 0
+        sums[there] += vectors[column[there]]
+    return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9), np.float32)
+
+
+def segment_draws(segments: SegmentSet, size: int, rng: np.random.Generator) -> Iterator[SegmentDraw]:
+    """Yield draws of ``size`` pairs without end, each sample once in a pass, beside those that are hard for it."""
+    while True:
+        for batch in segment_batches(segments.samples, min(size, len(segments)), rng, segments.hard):
+            turns = np.concatenate([segments.anchors[batch.rows], segments.positives[batch.rows]])
+            yield SegmentDraw(turns, batch.negatives)
+
+
+def _numbered(segments: Iterable[Segment], texts: Texts) -> Rows:
+    given = list(segments)
+    found = np.full((len(given), LONGEST), -1, np.int64)
+    for row, segment in enumerate(given):
+        found[row, : len(segment.turns)] = texts.of(turn.text for turn in segment.turns)
     return found
-
-
-def drawn_segments(sequences: Sequence[Rows], rng: np.random.Generator) -> Rows:
-    """(n, 2, ``MOST_TURNS``): two segments of each of the sequences that are long enough."""
-    found = [pair for turns in sequences if (pair := two_segments(turns, rng)) is not None]
-    return np.stack(found) if found else np.zeros((0, 2, MOST_TURNS), np.int64)

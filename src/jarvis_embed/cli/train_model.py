@@ -1,4 +1,4 @@
-"""``jarvis-embed train pairs | reference | examine``: a space of one's own, and the exam that it has to pass."""
+"""``jarvis-embed train pairs | threads | multitask | reference | examine``: a space of one's own, and its exam."""
 
 from __future__ import annotations
 
@@ -22,50 +22,95 @@ DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto for the
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run that was broken off.")]
 ClassifiedOption = Annotated[bool, typer.Option(help="Also compare the classifiers, which takes some minutes.")]
 
+NameOption = Annotated[
+    str | None,
+    typer.Option("--name", help="What the new model is called.", show_default="the parent's name and what it learned"),
+]
+RecipeOption = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        help="own, frozen (maps alone, minutes), threads, threads-and-pairs, multitask, chitchat, reference, or a JSON "
+        "file.",
+    ),
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Pairs at most.", show_default="the recipe's")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Of every draw.", show_default="the recipe's")]
+ReportOnlyOption = Annotated[
+    bool, typer.Option("--report-only", help="Say which pairs would be learned from, and train nothing.")
+]
+
 _SHOWN: Final = 12
 
 
 def pairs(
-    name: Annotated[
-        str | None, typer.Option(help="What the new model is called.", show_default="the parent's name, and -own")
-    ] = None,
-    recipe: Annotated[
-        str, typer.Option(help="own, frozen (maps alone, minutes), chitchat, reference, or a JSON file.")
-    ] = "own",
+    name: NameOption = None,
+    recipe: RecipeOption = "own",
     parent: ParentOption = None,
     data: DataOption = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Pairs at most.", show_default="the recipe's")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every draw.", show_default="the recipe's")] = None,
+    limit: LimitOption = None,
+    seed: SeedOption = None,
     device: DeviceOption = "auto",
     resume: ResumeOption = False,
-    report_only: Annotated[
-        bool, typer.Option("--report-only", help="Say which pairs would be learned from, and train nothing.")
-    ] = False,
+    report_only: ReportOnlyOption = False,
     classified: ClassifiedOption = True,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a model on pairs of your history, examine it beside its parent, and say whether it may be used.
 
-    50,000 pairs take under half an hour on two cores. Broken off, it goes on with --resume.
+    Broken off, it goes on with --resume.
     """
-    from ..training.recipe import load_recipe
+    _train_own(name, "own", recipe, parent, data, limit, seed, device, resume, report_only, classified, home, as_json)
 
-    root = home_folder(home)
-    chosen = load_recipe(recipe)
-    changed: dict[str, Any] = {"pairs": limit, "seed": seed}
-    chosen = chosen.model_copy(update={key: value for key, value in changed.items() if value is not None})
-    begun = parent or load_settings(root).model
-    if report_only:
-        from ..training.pairs import gather_reports
 
-        reports = gather_reports(chosen, data, root)
-        if as_json:
-            print_json(reports)
-        else:
-            _print_selections(reports)
-        return
-    _train(name or f"{begun}-own", chosen, begun, data, root, device, resume, classified, as_json)
+def threads(
+    name: NameOption = None,
+    with_pairs: Annotated[
+        bool, typer.Option("--with-pairs", help="Learn from pairs too, so that one model serves both.")
+    ] = False,
+    parent: ParentOption = None,
+    data: DataOption = None,
+    limit: LimitOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = False,
+    report_only: ReportOnlyOption = False,
+    classified: ClassifiedOption = True,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model on threads of your history: moments of one conversation shall lie together.
+
+    Broken off, it goes on with --resume.
+    """
+    recipe = "threads-and-pairs" if with_pairs else "threads"
+    _train_own(
+        name, "threads", recipe, parent, data, limit, seed, device, resume, report_only, classified, home, as_json
+    )
+
+
+def multitask(
+    name: NameOption = None,
+    recipe: RecipeOption = "multitask",
+    parent: ParentOption = None,
+    data: DataOption = None,
+    limit: LimitOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = "auto",
+    resume: ResumeOption = False,
+    report_only: ReportOnlyOption = False,
+    classified: ClassifiedOption = True,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model on pairs, threads and the quality of replies at once; it comes with a quality head of its own.
+
+    With --data it also learns from public judgements of replies. Broken off, it goes on with --resume.
+    """
+    _train_own(
+        name, "multitask", recipe, parent, data, limit, seed, device, resume, report_only, classified, home, as_json
+    )
 
 
 def reference(
@@ -97,7 +142,7 @@ def examine(
     as_json: JsonOption = False,
 ) -> None:
     """Examine a trained model again beside its parent, and say whether it may be used."""
-    from ..training.pairs import examine as examine_model
+    from ..training.model import examine as examine_model
 
     with progress_bar(hidden=as_json) as show:
         _, verdict = examine_model(name, home=home_folder(home), data=data, classified=classified, progress=show)
@@ -106,6 +151,40 @@ def examine(
     else:
         _print_verdict(name, verdict)
     raise typer.Exit(0 if verdict.passed else 1)
+
+
+def _train_own(
+    name: str | None,
+    suffix: str,
+    recipe: str,
+    parent: str | None,
+    data: Path | None,
+    limit: int | None,
+    seed: int | None,
+    device: str,
+    resume: bool,
+    report_only: bool,
+    classified: bool,
+    home: Path | None,
+    as_json: bool,
+) -> None:
+    from ..training.recipe import load_recipe
+
+    root = home_folder(home)
+    chosen = load_recipe(recipe)
+    changed: dict[str, Any] = {"pairs": limit, "seed": seed}
+    chosen = chosen.model_copy(update={key: value for key, value in changed.items() if value is not None})
+    begun = parent or load_settings(root).model
+    if report_only:
+        from ..training.ground import gather_reports
+
+        reports = gather_reports(chosen, data, root)
+        if as_json:
+            print_json(reports)
+        else:
+            _print_selections(reports)
+        return
+    _train(name or f"{begun}-{suffix}", chosen, begun, data, root, device, resume, classified, as_json)
 
 
 def _train(
@@ -119,10 +198,10 @@ def _train(
     classified: bool,
     as_json: bool,
 ) -> None:
-    from ..training.pairs import train_pairs
+    from ..training.model import train_model
 
     with progress_bar(hidden=as_json) as show:
-        trained = train_pairs(
+        trained = train_model(
             name,
             recipe,
             parent=parent,

@@ -1,0 +1,164 @@
+"""Where a run stands: what is examined, what may be learned from, and that in numbers."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from ..conversations.pairs import pairs_in
+from ..conversations.segments import SegmentSamples
+from ..conversations.selection import Selection, SelectionReport
+from ..errors import SourceError, TrainingError
+from ..evaluation.data import read_folder
+from ..evaluation.exam import REFERENCE
+from ..evaluation.histories import chitchat_history, own_history
+from ..evaluation.material import Material as Examined
+from ..evaluation.material import prepare
+from ..evaluation.splits import Sides, pair_texts
+from ..messages import Conversation
+from ..models.encoder import load_encoder
+from .corpora import (
+    chosen_pairs,
+    dailydialog_conversations,
+    samsum_conversations,
+    training_records,
+    training_sentences,
+)
+from .judgements import NO_JUDGEMENTS, numbered_judgements
+from .material import Material, PairSet, assembled, numbered_pairs
+from .mining import mine_triplets
+from .recipe import Recipe, Source
+from .segments import drawn_samples
+from .texts import Texts
+
+LEAST_PAIRS: Final = 200
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Where a run stands: what may be learned from, and what is examined."""
+
+    sides: Sides
+    source: str
+    examined: Examined
+    held_out: tuple[str, ...]
+
+
+def stand(recipe: Recipe, data: Path | None, home: Path) -> Ground:
+    """Read the history of the recipe's first source, and all that will be examined.
+
+    Raises:
+        InputError, SourceError: the history, or the folder that the recipe's other sources need, is not there.
+    """
+    source = "own" if "own" in recipe.sources else "chitchat"
+    sides = own_history(home) if source == "own" else chitchat_history()
+    public = read_folder(data)
+    examined = prepare(sides, source, public, sealed=False, seed=recipe.seed)
+    held_out = list(pair_texts(examined.pairs))
+    held_out += pair_texts(pairs_in(sides.test))
+    held_out += [text for record in examined.replies or () for text in (*record.context, *record.positives)]
+    held_out += [text for record in examined.replies or () for text in (*record.adversarial, *record.random)]
+    held_out += [text for one in public.dailydialog or () if one.split == "validation" for text in one.turns]
+    held_out += [text for one in public.stsb_dev or () for text in (one.a, one.b)]
+    held_out += [text for one in public.quality_dev or () for text in (*one.context, one.response)]
+    return Ground(sides, source, examined, tuple(dict.fromkeys(held_out)))
+
+
+def gather_reports(recipe: Recipe, data: Path | None, home: Path) -> dict[str, SelectionReport]:
+    """What would be learned from, and what would be left out and why; nothing is embedded or trained."""
+    ground = stand(recipe, data, home)
+    return {name: chosen_of(name, ground, recipe, data).report for name in recipe.sources}
+
+
+def gather(
+    ground: Ground, recipe: Recipe, parent: str, data: Path | None, home: Path, progress: Progress | None = None
+) -> tuple[Material, dict[str, SelectionReport]]:
+    """Everything that the recipe learns from, in numbers; and what was left out of each source.
+
+    Raises:
+        TrainingError: too few pairs are left.
+        TextLeak: an examined text is among what would be learned from; nothing is trained then.
+    """
+    show = progress or (lambda _stage, _done, _total: None)
+    texts, sets, reports = Texts(), list[PairSet](), dict[str, SelectionReport]()
+    for name, weight in recipe.sources.items():
+        chosen = chosen_of(name, ground, recipe, data)
+        reports[name] = chosen.report
+        if weight and chosen.pairs:
+            sets.append(numbered_pairs(name, chosen.pairs, texts, recipe.context_turns, weight))
+    found = len(sets[0].triggers) if sets else 0
+    if found < LEAST_PAIRS:
+        raise TrainingError(
+            f"{found} pairs are left to learn from, and {LEAST_PAIRS} are needed", "Ingest a longer history"
+        )
+    records = training_records(_folder(data), ground.held_out) if recipe.objectives.records else []
+    sentences = training_sentences(_folder(data), ground.held_out) if recipe.objectives.sentences else []
+    samples = _samples(ground, recipe, data) if recipe.objectives.threads else None
+    judgements = NO_JUDGEMENTS
+    if recipe.objectives.quality and recipe.objectives.judged and data is not None:
+        judgements = numbered_judgements(data, ground.held_out, texts)
+    material = assembled(
+        texts,
+        sets,
+        records,
+        sentences,
+        samples,
+        judgements,
+        parent=load_encoder(parent, home=home, precision="int8", cache=0),
+        reference=load_encoder(REFERENCE, home=home, precision="int8", cache=0),
+        max_tokens=recipe.max_tokens,
+        held_out=ground.held_out,
+        progress=lambda done, total: show("embed", done, total),
+    )
+    if recipe.objectives.triplets:
+        material = replace(material, pairs=tuple(_with_triplets(one, material) for one in material.pairs))
+    return material, reports
+
+
+def chosen_of(source: Source, ground: Ground, recipe: Recipe, data: Path | None) -> Selection:
+    """The pairs of a source that a run learns from, and the report of what was left out."""
+    conversations = _conversations(source, ground, data)
+    return chosen_pairs(conversations, ground.held_out, recipe.pairs, recipe.seed, recipe.min_quality)
+
+
+def require_torch() -> None:
+    """Raise the error that says what to install.
+
+    Raises:
+        TrainingError: torch or transformers is missing.
+    """
+    missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise TrainingError(f"training needs {' and '.join(missing)}", "Install it: pip install 'jarvis-embed[train]'")
+
+
+def _samples(ground: Ground, recipe: Recipe, data: Path | None) -> SegmentSamples:
+    talks = [talk for name, weight in recipe.sources.items() if weight for talk in _conversations(name, ground, data)]
+    return drawn_samples(talks, ground.held_out, recipe.seed, recipe.segments)
+
+
+def _with_triplets(pairs: PairSet, material: Material) -> PairSet:
+    triggers, responses = material.parent[pairs.triggers], material.reference[pairs.responses]
+    mined = mine_triplets(triggers.astype(np.float32), responses.astype(np.float32), material.near[pairs.triggers])
+    return replace(pairs, triplets=pairs.triggers[mined])
+
+
+def _conversations(source: Source, ground: Ground, data: Path | None) -> Iterable[Conversation]:
+    if source in ("own", "chitchat"):
+        return ground.sides.train
+    if source == "dailydialog":
+        return dailydialog_conversations(_folder(data), ground.examined.replies or ())
+    return samsum_conversations(_folder(data))
+
+
+def _folder(data: Path | None) -> Path:
+    if data is None:
+        raise SourceError("the recipe needs public data files", "Give their folder: --data DIR")
+    return data

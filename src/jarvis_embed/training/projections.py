@@ -1,0 +1,48 @@
+"""The maps of ``models/projections.py``, learnable."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  its usual name
+
+
+class Projection(nn.Module):
+    """``models.projections.Projection``, learnable. It begins as the identity: training starts at the parent."""
+
+    def __init__(self, inputs: int, dim: int, width: int) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(inputs * dim, width), nn.Linear(width, dim)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    @property
+    def inputs(self) -> int:
+        return self.inner.in_features // self.outer.out_features
+
+    def forward(self, *vectors: Tensor) -> Tensor:
+        mixed = self.outer(F.gelu(self.inner(torch.cat(vectors, -1)), approximate="tanh"))
+        return F.normalize(vectors[0] + mixed, dim=-1)
+
+
+class SegmentProjection(nn.Module):
+    """``models.projections.SegmentProjection``, learnable. It begins as the mean of the turns."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.attention = nn.Parameter(torch.zeros(dim))
+        self.projection = Projection(2, dim, width)
+
+    def forward(self, turns: Tensor, there: Tensor) -> Tensor:
+        """(n, dim) from (n, longest, dim) vectors of turns; ``there``: (n, longest), False for none."""
+        weights = (turns @ self.attention).masked_fill(~there, float("-inf")).softmax(1)
+        weighted, plain = (turns * weights[:, :, None]).sum(1), (turns * there[:, :, None]).sum(1)
+        return cast(Tensor, self.projection(F.normalize(weighted, dim=-1), F.normalize(plain, dim=-1)))
+
+
+def array_of(tensor: Tensor) -> Any:
+    """A parameter as a float32 array of its own."""
+    return np.ascontiguousarray(tensor.detach().cpu().float().numpy())

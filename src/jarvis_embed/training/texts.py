@@ -1,0 +1,27 @@
+"""Texts as numbers: each once, and everything that is learned from says which row it means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..text import normalise
+
+Tokens = Sequence[int]
+Rows = npt.NDArray[np.int64]
+Halves = npt.NDArray[np.float16]
+
+
+class Texts:
+    """Numbers texts, each once, in the order in which they come."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, int] = {}
+
+    def row(self, text: str) -> int:
+        return self.rows.setdefault(normalise(text), len(self.rows))
+
+    def of(self, texts: Iterable[str]) -> Rows:
+        return np.array([self.row(text) for text in texts], np.int64)

@@ -73,7 +73,8 @@ class Material:
 
     Attributes:
         texts: normalised, each once. tokens: of each. near: (n,) equal for near-duplicates.
-        reference: (n, dim) under the frozen reference. parent: (n, dim) under the parent. float16.
+        reference: (n, dim) under the frozen reference; zeros for what answers nothing. float16.
+        parent: (n, dim) under the parent. float16.
     """
 
     texts: tuple[str, ...]
@@ -134,7 +135,11 @@ def assembled(
     under_parent = parent.embed(every, progress)
     halves = under_parent.astype(np.float16)
     same = parent.fingerprint == reference.fingerprint
-    under_reference = under_parent if same else reference.embed(every, progress)
+    under_reference = under_parent
+    if not same:
+        answers = np.unique(np.concatenate([reply_rows.ravel(), *(one.responses for one in pairs)]))
+        under_reference = np.zeros((len(every), reference.dim), np.float32)
+        under_reference[answers] = reference.embed([every[row] for row in answers.tolist()], progress)
     record_set = None
     if len(records) > NEIGHBOURS:
         means = under_reference[reply_rows].mean(axis=1)

@@ -189,7 +189,7 @@ def _network(parent: ModelFolder, recipe: Recipe, device: str, answer_dim: int) 
         frozen_layers=recipe.frozen_layers,
         dropout=recipe.dropout,
         judges=bool(recipe.objectives.quality),
-        bf16=place == "cuda" or (place == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()),
+        bf16=place == "cuda" or (place == "cpu" and torch.cpu._is_amx_tile_supported()),
     )
     return network.to(place)
 

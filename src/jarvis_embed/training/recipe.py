@@ -122,9 +122,15 @@ RECIPES: Final[dict[str, Recipe]] = {
     "chitchat": Recipe(
         sources={"chitchat": 1.0},
         objectives=Objectives(single=0.6, context=0.6, quality=0.5),
-        pairs=80_000,
-        passes=0.7,
+        pairs=40_000,
+        segments=12_000,
+        passes=0.4,
         gate=Gate(gains=(_REPLIES, _QUALITY)),
+        batch_pairs=128,
+        seeds=24,
+        batch_segments=16,
+        batch_judged=12,
+        max_tokens=32,
     ),
     "reference": Recipe(
         sources={"chitchat": 1.0, "dailydialog": 0.5, "samsum": 0.5},
@@ -132,9 +138,15 @@ RECIPES: Final[dict[str, Recipe]] = {
             single=0.6, context=0.6, relation=2.0, records=2.0, sentences=1.0, quality=0.5, judged=1.5
         ),
         relation_sources=("dailydialog",),
-        pairs=80_000,
-        passes=0.35,
+        pairs=40_000,
+        segments=12_000,
+        passes=0.2,
         gate=Gate(gains=(_REPLIES, "trigger_correlation", "reply_similarity · dailydialog_pp", _QUALITY)),
+        batch_pairs=128,
+        seeds=24,
+        batch_segments=16,
+        batch_judged=12,
+        max_tokens=32,
     ),
 }
 """What the package brings: for a history, and, last, for the models of docs/training-log.md."""

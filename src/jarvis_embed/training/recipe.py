@@ -77,7 +77,7 @@ class Recipe(BaseModel):
     objectives: Objectives = Objectives()
     relation_sources: tuple[Source, ...] | None = None
     pairs: int = Field(default=50_000, ge=1)
-    segments: int = Field(default=20_000, ge=2)
+    segments: int = Field(default=200_000, ge=2)
     passes: float = Field(default=1.0, ge=0)
     batch_pairs: int = Field(default=192, ge=2)
     run_pairs: int = Field(default=8, ge=1)

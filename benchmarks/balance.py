@@ -19,7 +19,7 @@ from jarvis_embed.models.store import add_model, find_model
 from jarvis_embed.training.batches import batches
 from jarvis_embed.training.ground import gather, stand
 from jarvis_embed.training.maps import expect_answers, learn_projections, learn_segments
-from jarvis_embed.training.network import Network
+from jarvis_embed.training.network import network_of
 from jarvis_embed.training.recipe import load_recipe
 from jarvis_embed.training.runner import losses
 
@@ -41,14 +41,7 @@ def main() -> None:
             add_model("parent", Path(given.parent), home)
             given.parent = "parent"
         material, _ = gather(stand(recipe, given.data, home), recipe, given.parent, given.data, home)
-        torch.manual_seed(recipe.seed)
-        network = Network(
-            find_model(given.parent, home),
-            context_turns=recipe.context_turns,
-            width=recipe.width,
-            answer_dim=material.reference.shape[1],
-            judges=bool(recipe.objectives.quality),
-        )
+        network = network_of(find_model(given.parent, home), recipe, material.reference.shape[1])
     show = lambda *_: None  # noqa: E731
     learn_projections(network, material, material.parent, recipe, recipe.projection_passes, show, "")
     learn_segments(network, material, material.parent, recipe, recipe.projection_passes, show, "")

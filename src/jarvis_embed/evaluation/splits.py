@@ -49,6 +49,11 @@ def exchanges(conversation: Conversation, gap_ms: int = EXCHANGE_GAP_MS) -> Iter
         yield Conversation(f"{conversation.key}#{number}", tuple(piece))
 
 
+def contact_of(key: str) -> str:
+    """The key of the conversation that an exchange (KEY#NUMBER) is a piece of; any other key as it is."""
+    return key.rpartition("#")[0] or key
+
+
 def split_history(conversations: Iterable[Conversation]) -> Sides:
     """Split a history by time: the oldest 80 % of its messages train, the next 10 % validation, the newest test.
 

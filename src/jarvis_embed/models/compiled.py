@@ -75,6 +75,11 @@ def identify(model: ModelFolder, precision: Precision) -> Identity:
     )
 
 
+def fingerprints(model: ModelFolder) -> tuple[str, str]:
+    """Those of ``model`` in int8 and in fp32: a quality head is bound to both."""
+    return identify(model, "int8").fingerprint, identify(model, "fp32").fingerprint
+
+
 def compiled_graph(model: ModelFolder, precision: Precision, identity: Identity, home: Path) -> bytes:
     """Return the ONNX file of ``model``, from the cache or freshly made and put there.
 

@@ -10,7 +10,7 @@ from ..conversations.pairs import pairs_in
 from ..conversations.selection import Selection, SelectionRules, examined_keys, select_pairs
 from ..errors import SourceError
 from ..evaluation.data import Replies, ScoredPair, read_chats, read_dialogues, read_replies, read_scored
-from ..evaluation.splits import free_of, in_evaluation
+from ..evaluation.splits import contact_of, free_of, in_evaluation
 from ..messages import Conversation, Message
 from ..text import folded
 
@@ -23,7 +23,7 @@ def chosen_pairs(
 ) -> Selection:
     """The pairs of some conversations that are worth learning from; see ``conversations.selection``.
 
-    The exchanges of one conversation, which ``evaluation.splits`` names KEY#NUMBER, count as one contact.
+    The exchanges of one conversation count as one contact.
     """
     given = list(conversations)
     return select_pairs(
@@ -32,7 +32,7 @@ def chosen_pairs(
         held_out=held_out,
         common_words=COMMON_WORDS,
         min_quality=min_quality,
-        contacts={one.key: one.key.rpartition("#")[0] or one.key for one in given},
+        contacts={one.key: contact_of(one.key) for one in given},
         seed=seed,
     )
 

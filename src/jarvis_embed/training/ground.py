@@ -11,7 +11,6 @@ from typing import Final
 import numpy as np
 
 from ..conversations.pairs import pairs_in
-from ..conversations.segments import SegmentSamples
 from ..conversations.selection import Selection, SelectionReport
 from ..errors import SourceError, TrainingError
 from ..evaluation.data import read_folder
@@ -29,7 +28,7 @@ from .corpora import (
     training_records,
     training_sentences,
 )
-from .judgements import NO_JUDGEMENTS, numbered_judgements
+from .judgements import NO_JUDGEMENTS, in_clean_context, numbered_judgements
 from .material import Material, PairSet, assembled, numbered_pairs
 from .mining import mine_triplets
 from .recipe import Recipe, Source
@@ -88,9 +87,13 @@ def gather(
     """
     show = progress or (lambda _stage, _done, _total: None)
     texts, sets, reports = Texts(), list[PairSet](), dict[str, SelectionReport]()
+    talks: list[Conversation] = []
     for name, weight in recipe.sources.items():
-        chosen = chosen_of(name, ground, recipe, data)
+        conversations = list(_conversations(name, ground, data))
+        chosen = _chosen(conversations, ground, recipe)
         reports[name] = chosen.report
+        if weight:
+            talks += conversations
         if weight and chosen.pairs:
             sets.append(numbered_pairs(name, chosen.pairs, texts, recipe.context_turns, weight))
     found = len(sets[0].triggers) if sets else 0
@@ -98,16 +101,18 @@ def gather(
         raise TrainingError(
             f"{found} pairs are left to learn from, and {LEAST_PAIRS} are needed", "Ingest a longer history"
         )
-    records = training_records(_folder(data), ground.held_out) if recipe.objectives.records else []
-    sentences = training_sentences(_folder(data), ground.held_out) if recipe.objectives.sentences else []
-    samples = _samples(ground, recipe, data) if recipe.objectives.threads else None
+    wanted = recipe.objectives
+    judged = wanted.quality and wanted.judged and data is not None
+    records = training_records(_folder(data), ground.held_out) if wanted.records or judged else []
+    sentences = training_sentences(_folder(data), ground.held_out) if wanted.sentences else []
+    samples = drawn_samples(talks, ground.held_out, recipe.seed, recipe.segments) if wanted.threads else None
     judgements = NO_JUDGEMENTS
-    if recipe.objectives.quality and recipe.objectives.judged and data is not None:
-        judgements = numbered_judgements(data, ground.held_out, texts)
+    if judged and data is not None:
+        judgements = numbered_judgements(in_clean_context(records, ground.held_out), data, ground.held_out, texts)
     material = assembled(
         texts,
         sets,
-        records,
+        records if wanted.records else [],
         sentences,
         samples,
         judgements,
@@ -117,15 +122,14 @@ def gather(
         held_out=ground.held_out,
         progress=lambda done, total: show("embed", done, total),
     )
-    if recipe.objectives.triplets:
+    if wanted.triplets:
         material = replace(material, pairs=tuple(_with_triplets(one, material) for one in material.pairs))
     return material, reports
 
 
 def chosen_of(source: Source, ground: Ground, recipe: Recipe, data: Path | None) -> Selection:
     """The pairs of a source that a run learns from, and the report of what was left out."""
-    conversations = _conversations(source, ground, data)
-    return chosen_pairs(conversations, ground.held_out, recipe.pairs, recipe.seed, recipe.min_quality)
+    return _chosen(_conversations(source, ground, data), ground, recipe)
 
 
 def require_torch() -> None:
@@ -139,9 +143,8 @@ def require_torch() -> None:
         raise TrainingError(f"training needs {' and '.join(missing)}", "Install it: pip install 'jarvis-embed[train]'")
 
 
-def _samples(ground: Ground, recipe: Recipe, data: Path | None) -> SegmentSamples:
-    talks = [talk for name, weight in recipe.sources.items() if weight for talk in _conversations(name, ground, data)]
-    return drawn_samples(talks, ground.held_out, recipe.seed, recipe.segments)
+def _chosen(conversations: Iterable[Conversation], ground: Ground, recipe: Recipe) -> Selection:
+    return chosen_pairs(conversations, ground.held_out, recipe.pairs, recipe.seed, recipe.min_quality)
 
 
 def _with_triplets(pairs: PairSet, material: Material) -> PairSet:

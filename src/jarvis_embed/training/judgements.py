@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from ..conversations.selection import examined_keys
 from ..evaluation.data import RatedReply, read_rated
+from ..evaluation.data import Replies as Record
 from ..text import folded, normalise
-from .corpora import COMMON_WORDS, training_records
+from .corpora import COMMON_WORDS
 from .texts import Rows, Texts
 
 TURNS: Final = 3
@@ -34,6 +35,14 @@ class Replies:
 
     def at(self, rows: Rows) -> Replies:
         return Replies(self.turns[rows], self.responses[rows])
+
+    @classmethod
+    def of_pairs(cls, triggers: Rows, contexts: Rows, responses: Rows) -> Replies:
+        """From (n,) triggers and responses and (n, turns) of what was said before, the latest first."""
+        turns = np.full((len(triggers), TURNS), -1, np.int64)
+        said = np.column_stack([triggers, contexts])[:, :TURNS]
+        turns[:, : said.shape[1]] = said
+        return cls(turns, responses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,27 +110,36 @@ class Judgements:
 NO_JUDGEMENTS: Final = Judgements()
 
 
-def numbered_judgements(data: Path, held_out: Iterable[str], texts: Texts) -> Judgements:
+def in_clean_context(records: Iterable[Record], held_out: Iterable[str]) -> list[Record]:
+    """The records of which no turn that is read is examined."""
+    taken = examined_keys(held_out, COMMON_WORDS)
+    return [record for record in records if taken.isdisjoint(map(folded, record.context[-TURNS:]))]
+
+
+def numbered_judgements(records: Iterable[Record], data: Path, held_out: Iterable[str], texts: Texts) -> Judgements:
     """Right and wrong replies of ``dailydialog_pp`` and the ratings of ``quality_train``, without what is examined.
 
+    Args:
+        records: that may be trained on and whose context is clean, see ``in_clean_context``.
+
     Raises:
-        SourceError: a file is missing or broken.
+        SourceError: a file is broken.
     """
     taken = examined_keys(held_out, COMMON_WORDS)
     triples = [
         (record.context, three)
-        for record in training_records(data, held_out)
-        if taken.isdisjoint(map(folded, record.context[-TURNS:]))
+        for record in records
         for three in zip(record.positives, record.adversarial, record.random, strict=False)
         if taken.isdisjoint(map(folded, three))
     ]
     contrasted = None
     if triples:
-        kinds = [numbered_replies(texts, [(context, three[kind]) for context, three in triples]) for kind in range(3)]
-        contrasted = Contrasted(kinds[0].turns, *(one.responses for one in kinds))
-    records = rated_for_training(data, held_out)
-    rated = numbered_replies(texts, [(one.context, one.response) for one in records])
-    return Judgements(contrasted, Ratings.of(rated, records) if records else None)
+        good = numbered_replies(texts, [(context, three[0]) for context, three in triples])
+        adversarial, random = (texts.of(three[kind] for _, three in triples) for kind in (1, 2))
+        contrasted = Contrasted(good.turns, good.responses, adversarial, random)
+    scored = rated_for_training(data, held_out)
+    rated = numbered_replies(texts, [(one.context, one.response) for one in scored])
+    return Judgements(contrasted, Ratings.of(rated, scored) if scored else None)
 
 
 def rated_for_training(data: Path, held_out: Iterable[str]) -> list[RatedReply]:

@@ -86,17 +86,15 @@ def _correlation(records: Sequence[Replies], tokens: Callable[[str], Tokens], re
 
 def _threads(name: str, threads: Threads, tokens: Callable[[str], Tokens]) -> Watch:
     texts = Texts()
-    turns = [texts.of(segment) for segment in threads.segments[:SEGMENTS]]
-    rows = np.full((len(turns), max(map(len, turns))), -1, np.int64)
-    for row, segment in enumerate(turns):
-        rows[row, : len(segment)] = segment
+    segments = threads.segments[:SEGMENTS]
+    rows = texts.padded(segments, max(map(len, segments)))
     of_text = [tokens(text) for text in texts.rows]
     names = threads.names[:SEGMENTS]
 
     def look(network: Network) -> dict[str, float]:
         vectors = _embedded(network, of_text)
-        segments = network.of_segments(vectors, torch.from_numpy(rows).to(vectors.device)).cpu().numpy()
-        return {name: metrics.thread_similarity(segments, names, seed=0).auc.value}
+        found = network.of_segments(vectors, torch.from_numpy(rows).to(vectors.device)).cpu().numpy()
+        return {name: metrics.thread_similarity(found, names, seed=0).auc.value}
 
     return look
 

@@ -17,13 +17,12 @@ from ..evaluation.exam import REFERENCE, run_exam
 from ..evaluation.exam_record import Exam, store_exam
 from ..evaluation.gate import judge
 from ..home import home_folder, locked, remove_folder
-from ..models.compiled import identify
+from ..models.compiled import fingerprints
 from ..models.encoder import load_encoder
 from ..models.lineage import Lineage, Verdict, read_lineage, weights_checksum, write_lineage
 from ..models.quality_head import write_head
 from ..models.registry import REGISTRY
 from ..models.store import add_model, find_model, model_home, pulled_folder
-from ..models.weights import ModelFolder
 from .ground import Ground, Progress, gather, require_torch, stand
 from .material import Material, material_checksum
 from .recipe import Objectives, Recipe
@@ -77,6 +76,7 @@ def train_model(
     """
     require_torch()
     from .looks import watch_of
+    from .network import network_of, save_network
     from .runner import run
 
     root, show = home_folder(home), progress or (lambda _stage, _done, _total: None)
@@ -87,7 +87,7 @@ def train_model(
         begun = find_model(parent, root)
         checksum = material_checksum(material.texts, material.pairs)
         encoder = load_encoder(parent, home=root, precision="int8", cache=0)
-        network = _network(begun, recipe, device, material.reference.shape[1])
+        network = network_of(begun, recipe, material.reference.shape[1], _device(device))
         watch = watch_of(
             ground.examined,
             encoder.tokens,
@@ -105,8 +105,6 @@ def train_model(
             resume=resume,
             progress=show,
         )
-        from .network import save_network
-
         lineage = Lineage(
             parent=parent,
             parent_fingerprint=encoder.fingerprint,
@@ -177,26 +175,6 @@ def examine(
     return exam, verdict
 
 
-def _network(parent: ModelFolder, recipe: Recipe, device: str, answer_dim: int) -> Network:
-    import torch
-
-    from .network import Network
-
-    torch.manual_seed(recipe.seed)
-    place = _device(device)
-    network = Network(
-        parent,
-        context_turns=recipe.context_turns,
-        width=recipe.width,
-        answer_dim=answer_dim,
-        frozen_layers=recipe.frozen_layers,
-        dropout=recipe.dropout,
-        judges=bool(recipe.objectives.quality),
-        bf16=place == "cuda" or (place == "cpu" and torch.cpu._is_amx_tile_supported()),
-    )
-    return network.to(place)
-
-
 def _settled(
     network: Network, material: Material, recipe: Recipe, vectors: Halves, watch: Watch, show: Progress
 ) -> bool:
@@ -229,11 +207,12 @@ def _give_head(
     from .quality_material import of_trained
 
     model = find_model(name, home)
-    fingerprints = [identify(model, "int8").fingerprint, identify(model, "fp32").fingerprint]
     learning = HeadRecipe(steps=recipe.head_steps, width=recipe.width, seed=recipe.seed)
     facts = {"steps": learning.steps, "trained_with": name}
     known = of_trained(material, vectors)
-    write_head(model.folder, fit_head(known, fingerprints, learning, facts=facts, begin=network.head(), progress=show))
+    write_head(
+        model.folder, fit_head(known, fingerprints(model), learning, facts=facts, begin=network.head(), progress=show)
+    )
 
 
 def _kind(objectives: Objectives) -> Literal["pairs", "threads", "multitask"]:

@@ -18,6 +18,7 @@ from ..models.weights import ModelFolder, load_tensors
 from .judgements import TURNS, Replies
 from .projections import Projection, SegmentProjection, array_of
 from .quality_head import HeadNetwork, HeadRecipe
+from .recipe import Recipe
 from .texts import Tokens
 
 TOKEN_BUDGET: Final = 4096
@@ -98,7 +99,7 @@ class Network(nn.Module):
             vectors: (texts, dim). triggers: (n,) rows of it.
             contexts: (n, context_turns) rows of it, the latest turn first; -1 where nothing was said.
         """
-        with_nothing = torch.cat([vectors, vectors.new_zeros(1, vectors.shape[1])])
+        with_nothing = _with_nothing(vectors)
         return cast(Tensor, self.context(vectors[triggers], *(with_nothing[rows] for rows in contexts.T)))
 
     def of_segments(self, vectors: Tensor, segments: Tensor) -> Tensor:
@@ -107,7 +108,7 @@ class Network(nn.Module):
         Args:
             vectors: (texts, dim). segments: (n, longest) rows of it, -1 behind a segment's last turn.
         """
-        with_nothing = torch.cat([vectors, vectors.new_zeros(1, vectors.shape[1])])
+        with_nothing = _with_nothing(vectors)
         return cast(Tensor, self.segment(with_nothing[segments], segments >= 0))
 
     def of_replies(self, vectors: Tensor, replies: Replies) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
@@ -116,7 +117,7 @@ class Network(nn.Module):
         Args:
             vectors: (texts, dim). replies: rows of it.
         """
-        with_nothing = torch.cat([vectors, vectors.new_zeros(1, vectors.shape[1])])
+        with_nothing = _with_nothing(vectors)
         rows = torch.from_numpy(replies.turns).to(self.device)
         turns, responses = [with_nothing[column] for column in rows.T], with_nothing[replies.responses]
         said = [*turns, *[torch.zeros_like(responses)] * (1 + self.context_turns - len(turns))]
@@ -136,6 +137,22 @@ class Network(nn.Module):
         if self.pooling == "cls":
             return cast(Tensor, found[:, 0])
         return cast(Tensor, (found * there[:, :, None]).sum(1) / there.sum(1, keepdim=True))
+
+
+def network_of(parent: ModelFolder, recipe: Recipe, answer_dim: int, place: str = "cpu") -> Network:
+    """The network that a run by this recipe begins with, on the device of that name."""
+    torch.manual_seed(recipe.seed)
+    network = Network(
+        parent,
+        context_turns=recipe.context_turns,
+        width=recipe.width,
+        answer_dim=answer_dim,
+        frozen_layers=recipe.frozen_layers,
+        dropout=recipe.dropout,
+        judges=bool(recipe.objectives.quality),
+        bf16=place == "cuda" or (place == "cpu" and torch.cpu._is_amx_tile_supported()),
+    )
+    return network.to(place)
 
 
 def save_network(network: Network, parent: ModelFolder, folder: Path) -> None:
@@ -179,6 +196,11 @@ def _bert(model: ModelFolder, dropout: float) -> Any:
     bert: Any = BertModel(config, add_pooling_layer=False)
     bert.load_state_dict({name: torch.from_numpy(array) for name, array in load_tensors(model).items()}, strict=False)
     return bert.float()
+
+
+def _with_nothing(vectors: Tensor) -> Tensor:
+    """A row of zeros behind the others: -1 leads there, where nothing was said."""
+    return torch.cat([vectors, vectors.new_zeros(1, vectors.shape[1])])
 
 
 def _batches(order: Sequence[int], texts: Sequence[Tokens]) -> Iterator[list[int]]:

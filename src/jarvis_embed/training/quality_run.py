@@ -13,7 +13,7 @@ from ..conversations.quality_score import shipped_weights, store_weights
 from ..errors import SpaceMissing
 from ..evaluation.data import RatedReply
 from ..library import Library
-from ..models.compiled import identify
+from ..models.compiled import fingerprints
 from ..models.encoder import Encoder
 from ..models.quality_head import QualityHead
 from ..models.quality_store import store_head
@@ -70,10 +70,9 @@ def train_quality(
     ground = quality_ground(data, home)
     material = head_material(ground, encoder, data, progress)
     model = find_model(encoder.name, home)
-    fingerprints = [identify(model, "int8").fingerprint, identify(model, "fp32").fingerprint]
     recipe = HeadRecipe(steps=steps)
     pairs = sum(len(replies) for replies, _ in material.pairs)
-    head = fit_head(material, fingerprints, recipe, facts={"steps": steps, "pairs": pairs}, progress=progress)
+    head = fit_head(material, fingerprints(model), recipe, facts={"steps": steps, "pairs": pairs}, progress=progress)
     folder = store_head(head, encoder.name, home)
     rated = rated_material(rated_for_training(data, ground.held_out), ground, encoder, head)
     weights = fit_weights(rated)

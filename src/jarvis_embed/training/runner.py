@@ -23,7 +23,7 @@ from ..errors import InputError, TrainingError
 from ..home import make_private_folder, write_private
 from . import objectives
 from .batches import Batch, batches, steps_of
-from .judgements import TURNS, Replies
+from .judgements import Replies
 from .maps import Progress, expect_answers, learn_projections, learn_segments, schedule, unfair
 from .material import Material
 from .network import Network
@@ -224,9 +224,8 @@ def _quality(
     head, known = network.quality, material.judgements.rated
     if head is None:
         raise TrainingError("quality is wanted of a network without a head", "Give it one: judges=True")
-    turns = np.column_stack([batch.triggers, batch.contexts])[:, :TURNS]
-    turns = np.pad(turns, ((0, 0), (0, TURNS - turns.shape[1])), constant_values=-1)
-    loss = told_from_others(head, *network.of_replies(vectors, Replies(turns, batch.responses)), masked)
+    replies = Replies.of_pairs(batch.triggers, batch.contexts, batch.responses)
+    loss = told_from_others(head, *network.of_replies(vectors, replies), masked)
     weight = recipe.objectives.judged
     if batch.judged:
         good, *bad = (head(*network.of_replies(vectors, one)) for one in batch.judged)

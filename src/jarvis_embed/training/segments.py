@@ -13,7 +13,8 @@ from ..conversations.segments import SAMPLE_TURNS, SegmentSamples, hard_negative
 from ..conversations.selection import examined_keys
 from ..conversations.threads import threads_in
 from ..conversations.turns import turns_of
-from ..messages import Conversation, Segment
+from ..evaluation.splits import contact_of
+from ..messages import Conversation
 from ..models.engine import Vectors
 from ..text import folded, normalise
 from .corpora import COMMON_WORDS
@@ -93,7 +94,11 @@ def drawn_samples(
 
 def numbered_segments(samples: SegmentSamples, texts: Texts) -> tuple[Rows, Rows]:
     """(n, LONGEST) rows of texts for the anchors, and for the positives."""
-    return _numbered(samples.anchors, texts), _numbered(samples.positives, texts)
+    anchors, positives = (
+        texts.padded([[turn.text for turn in one.turns] for one in side], LONGEST)
+        for side in (samples.anchors, samples.positives)
+    )
+    return anchors, positives
 
 
 def segment_set(samples: SegmentSamples, anchors: Rows, positives: Rows, vectors: Halves) -> SegmentSet:
@@ -103,8 +108,7 @@ def segment_set(samples: SegmentSamples, anchors: Rows, positives: Rows, vectors
         vectors: (texts, dim) under the parent.
     """
     means = mean_of_turns(vectors, anchors)
-    # A corpus names the exchanges of one contact KEY#NUMBER (``evaluation.splits``).
-    contacts = {one.conversation: one.conversation.rpartition("#")[0] or one.conversation for one in samples.anchors}
+    contacts = {one.conversation: contact_of(one.conversation) for one in samples.anchors}
     rng = np.random.default_rng(0)
     return SegmentSet(samples, anchors, positives, hard_negatives(samples, rng, vectors=means, contacts=contacts))
 
@@ -124,11 +128,3 @@ def segment_draws(segments: SegmentSet, size: int, rng: np.random.Generator) -> 
         for batch in segment_batches(segments.samples, min(size, len(segments)), rng, segments.hard):
             turns = np.concatenate([segments.anchors[batch.rows], segments.positives[batch.rows]])
             yield SegmentDraw(turns, batch.negatives)
-
-
-def _numbered(segments: Iterable[Segment], texts: Texts) -> Rows:
-    given = list(segments)
-    found = np.full((len(given), LONGEST), -1, np.int64)
-    for row, segment in enumerate(given):
-        found[row, : len(segment.turns)] = texts.of(turn.text for turn in segment.turns)
-    return found

@@ -25,3 +25,11 @@ class Texts:
 
     def of(self, texts: Iterable[str]) -> Rows:
         return np.array([self.row(text) for text in texts], np.int64)
+
+    def padded(self, groups: Sequence[Iterable[str]], longest: int) -> Rows:
+        """(groups, longest): the rows of each group's texts, -1 behind its last."""
+        found = np.full((len(groups), longest), -1, np.int64)
+        for row, group in enumerate(groups):
+            of_group = self.of(group)
+            found[row, : len(of_group)] = of_group
+        return found

@@ -37,7 +37,8 @@ AGREEMENT = {"int8": 0.98, "fp32": 0.999999}
 """Least cosine of kernel and graph for random weights; in int8, that of real ones is nearer (below).
 
 Random layers turn a difference of rounding into a large one: on one processor kernel and graph had a cosine of
-0.986 on the longest text at 6 layers, where either had 0.96 or less with fp32. Why other processors gave 0.99 was not looked into.
+0.986 on the longest text at 6 layers, where either had 0.96 or less with fp32. Why other processors
+gave 0.99 was not looked into.
 """
 
 TEXTS = ["hey", "wanna grab lunch tomorrow?", "", "x" * 40, "the movie was great and " * 20]

@@ -80,7 +80,10 @@ def small_material(tiny_folder: Path) -> Material:
     samples = drawn_samples(talks, (), 1)
     numbers = Texts()
     numbers.of(texts)
-    segments = segment_set(samples, *numbered_segments(samples, numbers), vectors)
+    numbered = numbered_segments(samples, numbers)
+    texts = list(numbers.rows)
+    vectors = encoder.embed(texts).astype(np.float16)
+    segments = segment_set(samples, numbered, vectors)
     turns = np.full((40, TURNS), -1)
     turns[:, 0] = np.arange(40)
     contrasted = Contrasted(turns, np.arange(40) + 40, np.arange(40) + 41, np.arange(40) + 60)
@@ -184,7 +187,9 @@ class TestNetwork:
             vectors = network([encoder.tokens(text) for text in texts])
             answers = network.response(vectors).numpy()
             asked = network.in_context(vectors, torch.tensor([1, 1]), torch.tensor([[2, 0], [0, -1]])).numpy()
-            segments = network.of_segments(vectors, torch.tensor([[0, 1, 2], [2, -1, -1]])).numpy()
+            whole = network([encoder.tokens(text) for text in ("\n".join(texts), texts[2])])
+            rows = torch.tensor([[0, 1, 2], [2, -1, -1]])
+            segments = network.segment(whole, vectors[rows], rows >= 0).numpy()
         assert encoder.embed(texts) == pytest.approx(vectors.numpy(), abs=1e-5)
         assert encoder.embed_responses(texts) == pytest.approx(answers, abs=1e-5)
         assert encoder.embed_with_context(texts[1], ["ok", "hey", "sure"]) == pytest.approx(asked[0], abs=1e-5)
@@ -321,29 +326,30 @@ class TestSegments:
         with pytest.raises(InputError, match="without turns"):
             encoder.embed_segments([["hey"], []])
         with pytest.raises(InputError, match="not trained on threads"):
-            encoder.as_segments(encoder.embed(["hey"]), [1])
+            encoder.as_segments(encoder.embed(["hey"]), encoder.embed(["hey"]), [1])
 
     def test_maps_alone_learn_to_tell_conversations_apart(self, network: Network, small_material: Material) -> None:
         """Turns of one conversation share a direction, and many share another one that says nothing."""
         draw = np.random.default_rng(0)
         about, noise = draw.normal(size=(30, 32)), draw.normal(size=32)
         turns = about.repeat(8, axis=0) + 3 * draw.normal(size=(240, 1)) * noise + draw.normal(size=(240, 32))
-        vectors = (turns / np.linalg.norm(turns, axis=1, keepdims=True)).astype(np.float16)
+        turns /= np.linalg.norm(turns, axis=1, keepdims=True)
         words = ["".join("abcdefghij"[int(digit)] for digit in str(n)) for n in range(240)]
         said = [Message(str(n), "AB"[n % 2], 1000 * n, word) for n, word in enumerate(words)]
         talks = [Conversation(f"talk {n}", tuple(said[n : n + 8])) for n in range(0, 240, 8)]
         samples, numbers = drawn_samples(talks, (), 1), Texts()
         numbers.of(message.text for message in said)
-        segments = segment_set(samples, *numbered_segments(samples, numbers), vectors)
-        material = replace(small_material, segments=segments)
+        numbered = numbered_segments(samples, numbers)
+        whole = np.stack([turns[[int(numbers.rows[one]) for one in text.split()]].sum(0) for text in numbers.rows])
+        vectors = (whole / np.linalg.norm(whole, axis=1, keepdims=True)).astype(np.float16)
+        material = replace(small_material, segments=segment_set(samples, numbered, vectors))
 
         def told_apart() -> float:
             with torch.no_grad():
-                known = torch.from_numpy(vectors).float()
-                left, right = (
-                    network.of_segments(known, torch.tensor([[n + k for k in one] for n in range(0, 240, 8)]))
-                    for one in (range(4), range(4, 8))
-                )
+                known = torch.from_numpy(turns).float().reshape(30, 2, 4, 32)
+                whole = torch.nn.functional.normalize(known.sum(2), dim=-1)
+                there = torch.ones(30, 4, dtype=torch.bool)
+                left, right = (network.segment(whole[:, half], known[:, half], there) for half in (0, 1))
             return float(((left @ right.T).argmax(1) == torch.arange(30)).float().mean())
 
         before = told_apart()
@@ -377,7 +383,7 @@ class TestBatches:
     def test_a_text_is_embedded_once_in_a_batch_however_often_it_takes_part(self, small_material: Material) -> None:
         batch = next(batches(small_material, RECIPE))
         assert len(set(batch.rows.tolist())) == len(batch.rows)
-        told = [batch.triggers, batch.responses, batch.segments.turns[batch.segments.turns >= 0]]
+        told = [batch.triggers, batch.responses, batch.contexts.ravel(), batch.segments.texts]
         assert sum(map(len, told)) > len(batch.rows)
 
     def test_places_lead_back_to_the_pairs(self, small_material: Material) -> None:

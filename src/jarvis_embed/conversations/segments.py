@@ -22,7 +22,7 @@ Mask = npt.NDArray[np.bool_]
 SEGMENT_TURNS: Final = 5
 """Turns of a segment where nothing else is said."""
 
-SAMPLE_TURNS: Final = (1, 2, 3, 5, 8)
+SAMPLE_TURNS: Final = tuple(range(1, 9))
 """Sizes that segments to learn from may have."""
 
 HARD_KINDS: Final = ("contact", "opening", "topic")
@@ -32,6 +32,7 @@ APART_MS: Final = 8 * 60 * 60 * 1000
 """Threads of one conversation that are nearer in time than a night may be one exchange that was cut in two."""
 
 _FORMULA_WORDS: Final = 6
+_LONGEST_SHARE: Final = 0.5
 _SHARED: Final = 0.5
 _POOL: Final = 8192
 _BLOCK: Final = 1024
@@ -97,8 +98,9 @@ def segment_samples(
 ) -> SegmentSamples:
     """Draw pairs of segments; another draw cuts the threads otherwise.
 
-    A thread is cut into windows of sizes drawn anew for each, and these are paired at random: no turn is in two
-    segments of one draw. What a source holds out of training is in none; a thread of one turn gives no pair.
+    A thread is cut into windows from its first turn or a later one, and these are paired at random: no turn is in two
+    segments of one draw. Every other thread is cut into the longest windows, others into windows of a drawn size.
+    What a source holds out of training is in none; a thread of one turn gives no pair.
 
     Args:
         sizes: turns of a segment. At most half of the thread is taken for one.
@@ -224,17 +226,18 @@ def _segment(thread: Thread, places: Sequence[int]) -> Segment:
 
 
 def _random_cuts(thread: Thread, sizes: Sequence[int], rng: np.random.Generator) -> list[list[int]]:
-    """Windows of drawn sizes, one after the other; a window with a turn that is held out is left out."""
+    """Windows one after the other, the last of at least half the size; one with a turn that is held out is left out.
+
+    Small windows alone would teach little of what the long ones are like that are searched and compared.
+    """
     length = len(thread.turns)
     fitting = [size for size in sizes if size <= length // 2]
-    cuts: list[list[int]] = []
-    start = 0
-    while fitting and start < length:
-        stop = min(start + int(rng.choice(fitting)), length)
-        if not any(turn.holdout for turn in thread.turns[start:stop]):
-            cuts.append(list(range(start, stop)))
-        start = stop
-    return cuts
+    if not fitting:
+        return []
+    size = max(fitting) if rng.random() < _LONGEST_SHARE else int(rng.choice(fitting))
+    begin = int(rng.integers(length % size + 1))
+    cuts = [range(start, min(start + size, length)) for start in range(begin, length - size // 2, size)]
+    return [list(cut) for cut in cuts if not any(turn.holdout for turn in thread.turns[cut.start : cut.stop])]
 
 
 def _one_side(thread: Thread, places: list[int], rng: np.random.Generator) -> list[int]:

@@ -76,10 +76,11 @@ class EncoderCompetitor:
 
     def segments(self, segments: Sequence[Sequence[str]]) -> Dense:
         """A model that was trained on threads reads them in its own way; any other, as one text."""
+        whole = self.messages(list(map(text_of, segments)))
         if not self.encoder.has_segment_side:
-            return self.messages(list(map(text_of, segments)))
+            return whole
         turns = self.messages([turn for segment in segments for turn in segment])
-        return self.encoder.as_segments(turns, list(map(len, segments)))
+        return self.encoder.as_segments(whole, turns, list(map(len, segments)))
 
     def triggers(self, texts: Sequence[str], contexts: Sequence[Sequence[str]] | None = None) -> Dense:
         """A model that was trained to read context gets it in its own way; any other, as one text with the trigger."""

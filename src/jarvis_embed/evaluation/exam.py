@@ -142,7 +142,7 @@ def _seated(encoder: Encoder, material: Material, show: Progress) -> EncoderComp
     texts = texts_of(
         material,
         in_context=not candidate.reads_context,
-        joined=not encoder.has_segment_side,
+        turn_by_turn=encoder.has_segment_side,
         quality_turns=1 if head is None else head.turns,
     )
     candidate.messages(texts)

@@ -323,12 +323,14 @@ QUESTIONS: Final[tuple[Question, ...]] = (
 """The exam, in the order of its table."""
 
 
-def texts_of(material: Material, *, in_context: bool = True, joined: bool = True, quality_turns: int = 1) -> list[str]:
+def texts_of(
+    material: Material, *, in_context: bool = True, turn_by_turn: bool = False, quality_turns: int = 1
+) -> list[str]:
     """Every text that a competitor is going to be asked about: embedded in one go, and the words of TF-IDF.
 
     Args:
         in_context: also each trigger with its context as one text.
-        joined: segments as one text each, and not turn by turn.
+        turn_by_turn: segments also by their turns, and not as one text each alone.
         quality_turns: how many turns of a rated reply's context its quality head reads; 1 without a head.
     """
     public = material.public
@@ -337,7 +339,8 @@ def texts_of(material: Material, *, in_context: bool = True, joined: bool = True
         texts += [in_one_text(pair.trigger, pair.context[-CONTEXT_READ:]) for pair in material.pairs]
     segments = [*material.threads.segments, *(material.daily.segments if material.daily else ())]
     segments += [one for halves in (material.halves, material.daily_halves) for one in (*halves.first, *halves.second)]
-    texts += map(text_of, segments) if joined else [turn for segment in segments for turn in segment]
+    texts += map(text_of, segments)
+    texts += [turn for segment in segments for turn in segment] if turn_by_turn else []
     texts += [record.context[-1] for record in material.replies or ()]
     texts += quality.texts_of(public.quality_dev or (), material.replies or (), quality_turns)
     texts += [text for one in public.stsb_dev or () for text in (one.a, one.b)]

@@ -57,7 +57,7 @@ class Encoder:
             same from the same numbers; their vectors differ by rounding (cosine ≥ 0.999 in int8, 0.999999 in fp32).
         reads_context: whether ``embed_with_context`` gives another vector than ``embed``.
         has_response_side: whether ``embed_responses`` does.
-        has_segment_side: whether ``embed_segments`` reads turns one by one.
+        has_segment_side: whether ``embed_segments`` reads a segment's turns beside its text.
         quality_head: what says how good a reply is to what was said; None for a model without one.
     """
 
@@ -205,17 +205,19 @@ class Encoder:
         """
         if not all(segments):
             raise InputError("a segment without turns has no vector", "Leave it out")
+        whole = self.embed(["\n".join(turns) for turns in segments])
         if not self.has_segment_side:
-            return self.embed(["\n".join(turns) for turns in segments])
-        return self.as_segments(self.embed([text for turns in segments for text in turns]), [len(s) for s in segments])
+            return whole
+        turns = self.embed([text for turns in segments for text in turns])
+        return self.as_segments(whole, turns, [len(turns) for turns in segments])
 
-    def as_segments(self, turns: Vectors, sizes: Sequence[int]) -> Vectors:
-        """What ``embed_segments`` makes of segments, from what ``embed`` made of their turns, for a model that has
-        a segment side: (len(sizes), dim) float32."""
+    def as_segments(self, whole: Vectors, turns: Vectors, sizes: Sequence[int]) -> Vectors:
+        """What ``embed_segments`` makes of segments, from what ``embed`` made of their joined texts and of their turns,
+        for a model that has a segment side: (len(sizes), dim) float32."""
         project = self._projections.segment
         if project is None:
             raise InputError(f"{self.name} was not trained on threads", "Ask has_segment_side before")
-        return project(turns, sizes) if len(sizes) else np.zeros((0, self.dim), np.float32)
+        return project(whole, turns, sizes) if len(sizes) else np.zeros((0, self.dim), np.float32)
 
     def _each(self, texts: Sequence[str]) -> Vectors:
         """``embed``, where one text or two are single queries, which are kept."""

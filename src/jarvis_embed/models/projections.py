@@ -5,8 +5,8 @@ gets a map of its own into the place where triggers look for it (two projections
 ConveRT); and the turns before a trigger, each embedded alone, are mixed into its vector. Both are applied with numpy,
 after the encoder: a turn that was embedded once need not be read again for the message that follows it.
 
-A segment of a thread gets a mean of the vectors of its turns, in which each weighs as much as a learned direction says
-("ok" says nothing about what it is about), and a map of its own.
+A segment of a thread is read twice: as one text, and by a mean of the vectors of its turns, in which each weighs as
+much as a learned direction says ("ok" says nothing about what it is about). A map of its own makes one vector of both.
 """
 
 from __future__ import annotations
@@ -53,23 +53,23 @@ class Projection:
 
 @dataclass(frozen=True, slots=True)
 class SegmentProjection:
-    """From the vectors of a segment's turns to one for all: attention with one query, beside the plain mean, mapped.
+    """From the vectors of a segment and of its turns to one: attention with one query, beside the plain mean, mapped.
 
     Attributes:
         attention: (dim,) float32; a turn weighs e to its product with it, beside the segment's others.
-        projection: of the weighted mean and the plain mean, both of length 1.
+        projection: of the text's vector, the weighted mean and the plain mean, all of length 1.
     """
 
     attention: npt.NDArray[np.float32]
     projection: Projection
 
-    def __call__(self, turns: Vectors, sizes: Sequence[int]) -> Vectors:
-        """(segments, dim), from the (turns, dim) of all segments one behind the other; none is empty."""
+    def __call__(self, whole: Vectors, turns: Vectors, sizes: Sequence[int]) -> Vectors:
+        """(segments, dim), from that of their texts and the (turns, dim) of all one behind the other; none is empty."""
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
         logits = turns @ self.attention
         weights = np.exp(logits - np.repeat(np.maximum.reduceat(logits, starts), sizes))
         weighted = np.add.reduceat(turns * weights[:, None], starts)
-        return self.projection(_of_length_1(weighted), _of_length_1(np.add.reduceat(turns, starts)))
+        return self.projection(whole, _of_length_1(weighted), _of_length_1(np.add.reduceat(turns, starts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def _projection(tensors: Mapping[str, npt.NDArray[Any]], name: str, dim: int) ->
     made = Projection(*(np.ascontiguousarray(tensors[f"{name}.{part}"], np.float32) for part in parts))
     width = len(made.inner)
     shapes = (made.inner.shape[1:], made.inner_bias.shape, made.outer.shape, made.outer_bias.shape)
-    inputs = {"response": 1, "segment": 2}.get(name, max(made.inner.shape[-1] // dim, 2))
+    inputs = {"response": 1, "segment": 3}.get(name, max(made.inner.shape[-1] // dim, 2))
     if shapes != ((inputs * dim,), (width,), (dim, width), (dim,)):
         raise WeightsDamaged(f"the projection {name} does not fit {dim} dimensions", _AGAIN)
     if not all(np.isfinite(getattr(made, part)).all() for part in parts):

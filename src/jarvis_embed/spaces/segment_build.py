@@ -1,8 +1,8 @@
 """Library + encoder → the segments of a generation.
 
-A model that was trained on threads makes a segment's vector from those of its turns, which are known mostly. With any
-other, it is that of the joined text (docs/segments.md compares it with the mean of its turns' vectors), and costs a
-build about as much as the turns do. What was embedded once is known by its key, and only conversations that have
+A segment's vector is that of its joined text (docs/segments.md compares it with the mean of its turns' vectors), which
+costs a build about as much as the turns do. A model that was trained on threads mixes those of the turns in, which are
+known mostly. What was embedded once is known by its key, and only conversations that have
 changed are cut into threads anew.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..conversations.links import shipped_scorer
-from ..conversations.segments import segments_of
+from ..conversations.segments import segments_of, text_of
 from ..conversations.threads import threads_in
 from ..library import Library
 from ..models.encoder import Encoder
@@ -188,13 +188,16 @@ def _embed(encoder: Encoder, segments: dict[bytes, tuple[str, ...]], log: Vector
     for start in range(0, len(keys), _BLOCK):
         block = keys[start : start + _BLOCK]
         turns = [segments[key] for key in block]
-        from_turns = encoder.has_segment_side
-        log.append(block, _from_turns(encoder, turns, log, old) if from_turns else encoder.embed_segments(turns))
+        whole = encoder.embed(list(map(text_of, turns)))
+        log.append(block, _with_turns(encoder, whole, turns, log, old) if encoder.has_segment_side else whole)
     segments.clear()
 
 
-def _from_turns(encoder: Encoder, segments: list[tuple[str, ...]], log: VectorLog, old: Known) -> Vectors:
-    """The vectors of segments from those of their turns, most of which were triggers or responses and are known."""
+def _with_turns(
+    encoder: Encoder, whole: Vectors, segments: list[tuple[str, ...]], log: VectorLog, old: Known
+) -> Vectors:
+    """The vectors of segments from ``whole``, those of their texts, and those of their turns, most of which were
+    triggers or responses and are known."""
     logged = log.vectors()
     said = [normalise(turn) for turns in segments for turn in turns]
     texts = list(dict.fromkeys(said))
@@ -211,7 +214,7 @@ def _from_turns(encoder: Encoder, segments: list[tuple[str, ...]], log: VectorLo
     if unknown:
         vectors[unknown] = encoder.embed([texts[row] for row in unknown])
     row_of = {text: row for row, text in enumerate(texts)}
-    return encoder.as_segments(vectors[[row_of[text] for text in said]], list(map(len, segments)))
+    return encoder.as_segments(whole, vectors[[row_of[text] for text in said]], list(map(len, segments)))
 
 
 def _vectors(segments: Segments, dim: int, log: VectorLog, old: Known) -> Stream:

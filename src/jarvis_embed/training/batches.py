@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ class Batch:
         triggers, responses: (n,) places in ``rows``. contexts: (n, turns) places, the latest first; -1 for none.
         related: (k,) numbers of the pairs that ``relation`` reads.
         records: (r,) numbers of records. record_triggers: (r,) places.
-        segments: places of the turns of segments, and which may stand against which.
+        segments: places of the texts of segments, rows of their turns, and which may stand against which.
         judged: places of right replies, of wrong ones that reuse words of the context, and of ones by chance; or none.
         rated: places of rated replies; or none. ratings: their numbers.
         triplets: (t, 3) places: trigger, similar, dissimilar.
@@ -98,7 +98,7 @@ def batches(material: Material, recipe: Recipe) -> Iterator[Batch]:
             scores = material.sentences.scores[sentences]
         triplets = _some_triplets(mined, recipe.batch_triplets, rng) if recipe.objectives.triplets else none
         replies = [rows for one in (*judged, *rated) for rows in (one.turns.ravel(), one.responses)]
-        told = (triggers, responses, contexts.ravel(), asked, drawn.turns.ravel(), triplets.ravel(), left, right)
+        told = (triggers, responses, contexts.ravel(), asked, drawn.texts, triplets.ravel(), left, right)
         rows = np.unique(np.concatenate([*told, *replies]))
         rows = rows[rows >= 0]
         yield Batch(
@@ -109,7 +109,7 @@ def batches(material: Material, recipe: Recipe) -> Iterator[Batch]:
             related=np.concatenate(related),
             records=records,
             record_triggers=_places(rows, asked),
-            segments=SegmentDraw(_places(rows, drawn.turns), drawn.negatives),
+            segments=replace(drawn, texts=_places(rows, drawn.texts)),
             judged=tuple(_placed(rows, one) for one in judged),
             rated=tuple(_placed(rows, one) for one in rated),
             ratings=ratings,
@@ -145,7 +145,7 @@ def _judgements(known: Judgements, recipe: Recipe) -> Iterator[tuple[tuple[Repli
     while True:
         judged: tuple[Replies, ...] = ()
         if wanted and known.contrasted is not None:
-            judged = known.contrasted.at(rng.integers(len(known.contrasted), size=recipe.batch_judged))
+            judged = known.contrasted.at(rng.integers(known.contrasted.learned, size=recipe.batch_judged))
         yield judged, (), none
         if wanted and known.rated is not None:
             rows = rng.integers(len(known.rated), size=2 * recipe.batch_judged)

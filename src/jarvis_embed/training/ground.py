@@ -119,6 +119,7 @@ def gather(
         parent=load_encoder(parent, home=home, precision="int8", cache=0),
         reference=load_encoder(REFERENCE, home=home, precision="int8", cache=0),
         max_tokens=recipe.max_tokens,
+        max_segment_tokens=recipe.max_segment_tokens,
         held_out=ground.held_out,
         progress=lambda done, total: show("embed", done, total),
     )

@@ -61,6 +61,11 @@ class Contrasted:
     def __len__(self) -> int:
         return len(self.good)
 
+    @property
+    def learned(self) -> int:
+        """From so many, the first, encoder and head learn; on the others it is found what their parts weigh."""
+        return max(int(0.75 * len(self)), 1)
+
     def at(self, rows: Rows) -> tuple[Replies, Replies, Replies]:
         """The three kinds, each with the same contexts."""
         turns = self.turns[rows]

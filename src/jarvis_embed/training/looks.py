@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import torch
 
+from ..conversations.segments import text_of
 from ..evaluation import metrics
 from ..evaluation.competitors import EncoderCompetitor
 from ..evaluation.data import Replies
@@ -87,13 +88,15 @@ def _correlation(records: Sequence[Replies], tokens: Callable[[str], Tokens], re
 def _threads(name: str, threads: Threads, tokens: Callable[[str], Tokens]) -> Watch:
     texts = Texts()
     segments = threads.segments[:SEGMENTS]
-    rows = texts.padded(segments, max(map(len, segments)))
+    rows = torch.from_numpy(texts.padded(segments, max(map(len, segments))))
+    whole = torch.from_numpy(texts.of(map(text_of, segments)))
     of_text = [tokens(text) for text in texts.rows]
     names = threads.names[:SEGMENTS]
 
     def look(network: Network) -> dict[str, float]:
         vectors = _embedded(network, of_text)
-        found = network.of_segments(vectors, torch.from_numpy(rows).to(vectors.device)).cpu().numpy()
+        turns, there = vectors[rows.to(vectors.device)], (rows >= 0).to(vectors.device)
+        found = network.segment(vectors[whole.to(vectors.device)], turns, there).cpu().numpy()
         return {name: metrics.thread_similarity(found, names, seed=0).auc.value}
 
     return look

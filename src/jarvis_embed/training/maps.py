@@ -18,7 +18,7 @@ from . import objectives
 from .material import Material
 from .network import Network
 from .recipe import Recipe
-from .segments import CUTS, segment_draws
+from .segments import SegmentDraw, segment_draws
 from .texts import Halves
 
 Progress = Callable[[str, int, int], None]
@@ -28,6 +28,9 @@ PAIRS: Final = 1024
 
 SEGMENTS: Final = 512
 """Pairs of segments in a step."""
+
+_LEAST_STEPS: Final = 8
+"""In a pass: where there are few segments, steps are smaller."""
 
 RATE: Final = 1e-3
 _RIDGE: Final = 20.0
@@ -73,24 +76,28 @@ def learn_segments(
     """Learn the map of segments: of all in the step, the nearest to one is the other one of its thread.
 
     Args:
-        vectors: (texts, dim) of the material's texts. passes: over the segments, of which each thread has several cuts.
+        vectors: (texts, dim) of the material's texts. passes: over the segments.
     """
     segments = material.segments
     if not recipe.objectives.threads or segments is None or not len(segments):
         return
-    fixed = torch.from_numpy(np.concatenate([vectors, np.zeros_like(vectors[:1])]))
-    size = min(SEGMENTS, len(segments))
+    size = min(SEGMENTS, max(len(segments) // _LEAST_STEPS, 2))
     draws = segment_draws(segments, size, np.random.default_rng(recipe.seed))
 
     def loss() -> Tensor:
         draw = next(draws)
-        turns = torch.from_numpy(draw.turns)
-        found = network.segment(fixed[turns].float().to(network.device), (turns >= 0).to(network.device))
+        found = network.segment(*of_rows(vectors, draw, network.device))
         negatives = torch.from_numpy(draw.negatives).to(network.device)
         return objectives.segment_contrast(found, negatives, recipe.thread_temperature)
 
-    steps = math.ceil(passes * len(segments) / (CUTS * size))
+    steps = math.ceil(passes * len(segments) / size)
     _learn([network.segment], loss, steps, recipe, lambda done: show(stage, done, steps))
+
+
+def of_rows(vectors: Halves, draw: SegmentDraw, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """What the map of segments reads, by fixed vectors: those of texts, those of turns, and which turns are there."""
+    whole, turns = (torch.from_numpy(vectors[rows]).float().to(device) for rows in (draw.texts, draw.turns))
+    return whole, turns, torch.from_numpy(draw.turns >= 0).to(device)
 
 
 def expect_answers(network: Network, material: Material, recipe: Recipe) -> None:

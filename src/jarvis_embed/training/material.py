@@ -117,6 +117,7 @@ def assembled(
     parent: Encoder,
     reference: Encoder,
     max_tokens: int,
+    max_segment_tokens: int,
     held_out: Iterable[str],
     progress: Any = None,
 ) -> Material:
@@ -129,7 +130,7 @@ def assembled(
     trigger_rows = texts.of(record.context[-1] for record in records)
     reply_rows = texts.of(text for record in records for text in record.positives[:replies]).reshape(-1, replies or 1)
     left, right = texts.of(one.a for one in sentences), texts.of(one.b for one in sentences)
-    turns = None if samples is None else numbered_segments(samples, texts)
+    segments = None if samples is None else numbered_segments(samples, texts)
     every = tuple(texts.rows)
     assert_disjoint(every, held_out, common_words=COMMON_WORDS)
     under_parent = parent.embed(every, progress)
@@ -145,10 +146,13 @@ def assembled(
         means = under_reference[reply_rows].mean(axis=1)
         means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
         record_set = RecordSet(trigger_rows, means, nearest_rows(means, NEIGHBOURS))
+    limits = np.full(len(every), max_tokens, np.int64)
+    if segments is not None:
+        limits[np.concatenate(segments[2:])] = max_segment_tokens
     groups: dict[str, int] = {}
     return Material(
         texts=every,
-        tokens=tuple(parent.tokens(text)[:max_tokens] for text in every),
+        tokens=tuple(parent.tokens(text)[:limit] for text, limit in zip(every, limits.tolist(), strict=True)),
         near=np.array([groups.setdefault(near_key(text), len(groups)) for text in every], np.int64),
         reference=under_reference.astype(np.float16),
         parent=halves,
@@ -157,7 +161,7 @@ def assembled(
         sentences=SentenceSet(left, right, np.array([one.score for one in sentences], np.float32))
         if len(sentences)
         else None,
-        segments=segment_set(samples, *turns, halves) if samples and turns else None,
+        segments=segment_set(samples, segments, halves) if samples and segments else None,
         judgements=judgements,
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -31,9 +31,6 @@ from .texts import Halves
 if TYPE_CHECKING:
     from .network import Network
     from .runner import RunReport, Watch
-
-SEGMENT_PASSES: Final = 6.0
-"""Segments are fewer than pairs: at the end their map passes over them so many times as often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +185,7 @@ def _settled(
     with torch.no_grad():
         before = watch(network)
     learn_projections(network, material, vectors, recipe, recipe.projection_passes, show, "finish")
-    learn_segments(
-        network, material, vectors, recipe, SEGMENT_PASSES * recipe.projection_passes, show, "finish threads"
-    )
+    learn_segments(network, material, vectors, recipe, recipe.projection_passes, show, "finish threads")
     with torch.no_grad():
         after = watch(network)
     if sum(after.values()) > sum(before.values()):

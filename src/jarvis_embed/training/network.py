@@ -102,15 +102,6 @@ class Network(nn.Module):
         with_nothing = _with_nothing(vectors)
         return cast(Tensor, self.context(vectors[triggers], *(with_nothing[rows] for rows in contexts.T)))
 
-    def of_segments(self, vectors: Tensor, segments: Tensor) -> Tensor:
-        """(n, dim): segments of threads.
-
-        Args:
-            vectors: (texts, dim). segments: (n, longest) rows of it, -1 behind a segment's last turn.
-        """
-        with_nothing = _with_nothing(vectors)
-        return cast(Tensor, self.segment(with_nothing[segments], segments >= 0))
-
     def of_replies(self, vectors: Tensor, replies: Replies) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
         """What the quality head reads: asked and answered, (n, dim), the bare turns, and the bare responses.
 

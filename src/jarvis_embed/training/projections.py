@@ -29,18 +29,19 @@ class Projection(nn.Module):
 
 
 class SegmentProjection(nn.Module):
-    """``models.projections.SegmentProjection``, learnable. It begins as the mean of the turns."""
+    """``models.projections.SegmentProjection``, learnable. It begins as the text's own vector."""
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
         self.attention = nn.Parameter(torch.zeros(dim))
-        self.projection = Projection(2, dim, width)
+        self.projection = Projection(3, dim, width)
 
-    def forward(self, turns: Tensor, there: Tensor) -> Tensor:
-        """(n, dim) from (n, longest, dim) vectors of turns; ``there``: (n, longest), False for none."""
+    def forward(self, whole: Tensor, turns: Tensor, there: Tensor) -> Tensor:
+        """(n, dim) from the texts' vectors, (n, dim), and the turns', (n, longest, dim); ``there``: (n, longest), False
+        for no turn."""
         weights = (turns @ self.attention).masked_fill(~there, float("-inf")).softmax(1)
         weighted, plain = (turns * weights[:, :, None]).sum(1), (turns * there[:, :, None]).sum(1)
-        return cast(Tensor, self.projection(F.normalize(weighted, dim=-1), F.normalize(plain, dim=-1)))
+        return cast(Tensor, self.projection(whole, F.normalize(weighted, dim=-1), F.normalize(plain, dim=-1)))
 
 
 def array_of(tensor: Tensor) -> Any:

@@ -245,14 +245,19 @@ class _Learner:
         good = self._weighed(asked, answered, turns, responses, scale)
         bad = self._weighed(asked, answered[chance], turns, responses[chance], scale)
         loss = told_apart(good, [bad])
-        if (found := self._three_kinds()) is not None:
+        if (found := self._three_kinds(unseen=True)) is not None:
             right, *wrong = (self._scaled(one, scale) for one in found)
             loss = loss + told_apart(right, wrong)
         return loss / 2
 
-    def _three_kinds(self) -> tuple[Replies, Replies, Replies] | None:
+    def _three_kinds(self, *, unseen: bool = False) -> tuple[Replies, Replies, Replies] | None:
+        """Right and wrong replies: those that the hidden layer learns from, or those that are kept from it, for on what
+        it has learned from it looks better than it is, and would weigh too much."""
         known = self.material.judgements.contrasted
-        return None if known is None else known.at(self._rng.integers(len(known), size=_JUDGED))
+        if known is None:
+            return None
+        first, last = (min(known.learned, len(known) - 1), len(known)) if unseen else (0, known.learned)
+        return known.at(self._rng.integers(first, last, size=_JUDGED))
 
     def _logits(self, replies: Replies) -> Tensor:
         turns, responses = self._vectors(replies)

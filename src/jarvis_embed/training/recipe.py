@@ -65,7 +65,7 @@ class Recipe(BaseModel):
         head_steps: in which the quality head goes on learning once the encoder is done.
         context_turns: turns before the trigger that are read.
         width: of the projections' hidden layer.
-        max_tokens: of a text in training; the rest is cut off.
+        max_tokens, max_segment_tokens: of a text, and of a segment's, in training; the rest is cut off.
         temperature, thread_temperature: of the contrast of pairs, and of segments.
         min_quality: pairs whose reply is known to be worse are left out; see ``conversations.selection``.
         gate: what the model must reach to be used.
@@ -98,6 +98,7 @@ class Recipe(BaseModel):
     context_turns: int = Field(default=2, ge=1, le=3)
     width: int = Field(default=768, ge=1)
     max_tokens: int = Field(default=48, ge=3)
+    max_segment_tokens: int = Field(default=128, ge=3)
     min_quality: float = Field(default=MIN_QUALITY, ge=0, le=1)
     seed: int = 1
     gate: Gate = Gate()
@@ -121,31 +122,31 @@ RECIPES: Final[dict[str, Recipe]] = {
     "multitask": Recipe(objectives=Objectives(quality=0.5, judged=1.5), gate=Gate(gains=(_REPLIES, _QUALITY))),
     "chitchat": Recipe(
         sources={"chitchat": 1.0},
-        objectives=Objectives(single=0.6, context=0.6, quality=0.5),
-        pairs=40_000,
-        segments=12_000,
-        passes=0.4,
+        objectives=Objectives(quality=0.3),
+        pairs=60_000,
+        segments=14_000,
+        passes=0.7,
         gate=Gate(gains=(_REPLIES, _QUALITY)),
-        batch_pairs=128,
-        seeds=24,
-        batch_segments=16,
-        batch_judged=12,
+        batch_pairs=224,
+        batch_segments=28,
+        rate=1.2e-4,
+        thread_temperature=0.07,
         max_tokens=32,
     ),
     "reference": Recipe(
-        sources={"chitchat": 1.0, "dailydialog": 0.5, "samsum": 0.5},
-        objectives=Objectives(
-            single=0.6, context=0.6, relation=2.0, records=2.0, sentences=1.0, quality=0.5, judged=1.5
-        ),
+        sources={"chitchat": 1.0, "dailydialog": 0.5},
+        objectives=Objectives(relation=1.5, records=2.0, sentences=1.0, quality=0.3, judged=1.0),
         relation_sources=("dailydialog",),
-        pairs=40_000,
-        segments=12_000,
-        passes=0.2,
+        pairs=60_000,
+        segments=14_000,
+        passes=0.55,
         gate=Gate(gains=(_REPLIES, "trigger_correlation", "reply_similarity · dailydialog_pp", _QUALITY)),
-        batch_pairs=128,
+        batch_pairs=224,
         seeds=24,
-        batch_segments=16,
+        batch_segments=28,
         batch_judged=12,
+        rate=1.2e-4,
+        thread_temperature=0.07,
         max_tokens=32,
     ),
 }

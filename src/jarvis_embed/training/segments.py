@@ -9,13 +9,19 @@ from typing import Final
 import numpy as np
 
 from ..conversations.links import shipped_scorer
-from ..conversations.segments import SAMPLE_TURNS, SegmentSamples, hard_negatives, segment_batches, segment_samples
+from ..conversations.segments import (
+    SAMPLE_TURNS,
+    SegmentSamples,
+    hard_negatives,
+    segment_batches,
+    segment_samples,
+    text_of,
+)
 from ..conversations.selection import examined_keys
 from ..conversations.threads import threads_in
 from ..conversations.turns import turns_of
 from ..evaluation.splits import contact_of
 from ..messages import Conversation
-from ..models.engine import Vectors
 from ..text import folded, normalise
 from .corpora import COMMON_WORDS
 from .texts import Halves, Rows, Texts
@@ -31,13 +37,16 @@ class SegmentSet:
     """Pairs of segments of one thread.
 
     Attributes:
-        samples: what they are. anchors, positives: (n, LONGEST) rows of texts, -1 behind the last turn.
+        samples: what they are. anchors, positives: (n, LONGEST) rows of the turns' texts, -1 behind the last turn.
+        anchor_texts, positive_texts: (n,) rows of the segments' own, joined texts.
         hard: (n, kinds) samples that are hard to tell from each, -1 for none; see ``hard_negatives``.
     """
 
     samples: SegmentSamples
     anchors: Rows
     positives: Rows
+    anchor_texts: Rows
+    positive_texts: Rows
     hard: Rows
 
     def __len__(self) -> int:
@@ -49,14 +58,16 @@ class SegmentDraw:
     """Segments of one step: row i and row n + i are of one thread.
 
     Attributes:
-        turns: (2n, LONGEST) rows of texts. negatives: (2n, 2n) whether one may be a negative of the other.
+        texts: (2n,) rows of the joined texts. turns: (2n, LONGEST) rows of those of turns.
+        negatives: (2n, 2n) whether one may be a negative of the other.
     """
 
+    texts: Rows
     turns: Rows
     negatives: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 
-NO_SEGMENTS: Final = SegmentDraw(np.zeros((0, LONGEST), np.int64), np.zeros((0, 0), np.bool_))
+NO_SEGMENTS: Final = SegmentDraw(np.zeros(0, np.int64), np.zeros((0, LONGEST), np.int64), np.zeros((0, 0), np.bool_))
 
 
 def drawn_samples(
@@ -92,39 +103,35 @@ def drawn_samples(
     )
 
 
-def numbered_segments(samples: SegmentSamples, texts: Texts) -> tuple[Rows, Rows]:
-    """(n, LONGEST) rows of texts for the anchors, and for the positives."""
+def numbered_segments(samples: SegmentSamples, texts: Texts) -> tuple[Rows, Rows, Rows, Rows]:
+    """(n, LONGEST) rows of the turns' texts for the anchors, and for the positives; and (n,) of the joined texts."""
     anchors, positives = (
         texts.padded([[turn.text for turn in one.turns] for one in side], LONGEST)
         for side in (samples.anchors, samples.positives)
     )
-    return anchors, positives
+    anchor_texts, positive_texts = (
+        texts.of(text_of(turn.text for turn in one.turns) for one in side)
+        for side in (samples.anchors, samples.positives)
+    )
+    return anchors, positives, anchor_texts, positive_texts
 
 
-def segment_set(samples: SegmentSamples, anchors: Rows, positives: Rows, vectors: Halves) -> SegmentSet:
-    """The samples with what is hard to tell from each, by the mean vector of its turns.
+def segment_set(samples: SegmentSamples, rows: tuple[Rows, Rows, Rows, Rows], vectors: Halves) -> SegmentSet:
+    """The samples with what is hard to tell from each, by the vector of its text.
 
     Args:
-        vectors: (texts, dim) under the parent.
+        rows: from ``numbered_segments``. vectors: (texts, dim) under the parent.
     """
-    means = mean_of_turns(vectors, anchors)
+    whole = vectors[rows[2]].astype(np.float32)
     contacts = {one.conversation: contact_of(one.conversation) for one in samples.anchors}
     rng = np.random.default_rng(0)
-    return SegmentSet(samples, anchors, positives, hard_negatives(samples, rng, vectors=means, contacts=contacts))
-
-
-def mean_of_turns(vectors: Halves, turns: Rows) -> Vectors:
-    """(n, dim) of length 1."""
-    sums = np.zeros((len(turns), vectors.shape[1]), np.float32)
-    for column in turns.T:
-        there = column >= 0
-        sums[there] += vectors[column[there]]
-    return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9), np.float32)
+    return SegmentSet(samples, *rows, hard_negatives(samples, rng, vectors=whole, contacts=contacts))
 
 
 def segment_draws(segments: SegmentSet, size: int, rng: np.random.Generator) -> Iterator[SegmentDraw]:
     """Yield draws of ``size`` pairs without end, each sample once in a pass, beside those that are hard for it."""
     while True:
         for batch in segment_batches(segments.samples, min(size, len(segments)), rng, segments.hard):
+            texts = np.concatenate([segments.anchor_texts[batch.rows], segments.positive_texts[batch.rows]])
             turns = np.concatenate([segments.anchors[batch.rows], segments.positives[batch.rows]])
-            yield SegmentDraw(turns, batch.negatives)
+            yield SegmentDraw(texts, turns, batch.negatives)

@@ -138,6 +138,15 @@ class TestSamples:
         assert len(sizes) > 10
         assert any(one != other for one, other in sizes)
 
+    def test_every_other_thread_is_cut_into_the_longest_windows(self) -> None:
+        samples = segment_samples(several(*[10] * 400), np.random.default_rng(0), sizes=range(1, 9), one_side=0)
+        longest = [max(len(a.turns), len(b.turns)) for a, b in zip(samples.anchors, samples.positives, strict=True)]
+        threads = dict.fromkeys(samples.threads.tolist(), 0)
+        for number, size in zip(samples.threads.tolist(), longest, strict=True):
+            threads[number] = max(threads[number], size)
+        assert set(threads.values()) == {1, 2, 3, 4, 5}  # at most half of the thread
+        assert 0.5 < np.mean([size == 5 for size in threads.values()]) < 0.7  # of the others, some by chance
+
     def test_some_anchors_are_one_side_alone(self) -> None:
         samples = segment_samples(several(*[40] * 30), np.random.default_rng(0), sizes=(4,), one_side=0.5)
         alone = [len({turn.sender for turn in anchor.turns}) == 1 for anchor in samples.anchors]

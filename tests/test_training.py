@@ -37,7 +37,7 @@ from jarvis_embed.training import network as network_module
 from jarvis_embed.training.batches import batches, steps_of
 from jarvis_embed.training.judgements import TURNS, Contrasted, Judgements, Ratings, Replies
 from jarvis_embed.training.maps import expect_answers, learn_segments
-from jarvis_embed.training.material import Material, PairSet, RecordSet, SentenceSet, shuffled_responses
+from jarvis_embed.training.material import Material, PairSet, RecordSet, SentenceSet, assembled, shuffled_responses
 from jarvis_embed.training.mining import LIKE, mine_triplets
 from jarvis_embed.training.network import Network, save_network
 from jarvis_embed.training.recipe import RECIPES, Objectives, Recipe, load_recipe
@@ -319,6 +319,25 @@ class TestSegments:
         assert len(texts) > 20
         assert "this is what was said at 7" not in texts
 
+    def test_the_text_of_a_segment_may_be_longer_than_a_message(self, tiny_folder: Path, home: Path) -> None:
+        said = [Message(str(n), "AB"[n % 2], 1000 * n, "we will see you at the lunch tomorrow") for n in range(12)]
+        samples, encoder, texts = (
+            drawn_samples([Conversation("talk", tuple(said))], (), 1),
+            load_encoder(tiny_folder, home=home),
+            Texts(),
+        )
+        material = assembled(
+            texts, [], [], [], samples, parent=encoder, reference=encoder,
+            max_tokens=5, max_segment_tokens=20, held_out=(),
+        )  # fmt: skip
+        segments = material.segments
+        assert segments is not None
+        whole = {*segments.anchor_texts.tolist(), *segments.positive_texts.tolist()}
+        several = [row for row in whole if "\n" not in material.texts[row] and len(material.texts[row]) > 40]
+        assert several
+        assert max(len(material.tokens[row]) for row in several) == 20
+        assert {len(tokens) for row, tokens in enumerate(material.tokens) if row not in whole} <= {5}
+
     def test_a_model_that_was_not_trained_on_threads_reads_the_joined_text(self, tiny_folder: Path, home: Path) -> None:
         encoder = load_encoder(tiny_folder, home=home, precision="fp32")
         assert encoder.embed_segments([["hey", "ok"]]) == pytest.approx(encoder.embed(["hey\nok"]), abs=1e-6)
@@ -385,6 +404,19 @@ class TestBatches:
         assert len(set(batch.rows.tolist())) == len(batch.rows)
         told = [batch.triggers, batch.responses, batch.contexts.ravel(), batch.segments.texts]
         assert sum(map(len, told)) > len(batch.rows)
+
+    def test_some_judged_replies_are_kept_from_the_encoder(self, small_material: Material) -> None:
+        """On them it is found what the parts of the quality head weigh."""
+        recipe = RECIPE.model_copy(update={"objectives": Objectives(quality=1.0, judged=1.0)})
+        contrasted = small_material.judgements.contrasted
+        assert contrasted is not None
+        learned = set(contrasted.good[: contrasted.learned].tolist())
+        seen = set()
+        for _, batch in zip(range(60), batches(small_material, recipe), strict=False):
+            if batch.judged:
+                seen |= set(batch.rows[batch.judged[0].responses].tolist())
+        assert len(contrasted.good) * 0.7 < len(learned) < len(contrasted.good) * 0.8
+        assert seen == learned
 
     def test_places_lead_back_to_the_pairs(self, small_material: Material) -> None:
         pairs = small_material.pairs[0]

@@ -121,7 +121,7 @@ def gather(
         max_tokens=recipe.max_tokens,
         max_segment_tokens=recipe.max_segment_tokens,
         held_out=ground.held_out,
-        progress=lambda done, total: show("embed", done, total),
+        progress=show,
     )
     if wanted.triplets:
         material = replace(material, pairs=tuple(_with_triplets(one, material) for one in material.pairs))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -119,9 +118,12 @@ def assembled(
     max_tokens: int,
     max_segment_tokens: int,
     held_out: Iterable[str],
-    progress: Any = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Material:
     """Everything in numbers: tokens by the parent's tokenizer, vectors under the parent and the reference.
+
+    Args:
+        progress: called with the stage (``embed``, or ``judge`` for what the reference embeds), done, and total.
 
     Raises:
         TextLeak: an examined text is among the texts.
@@ -133,14 +135,17 @@ def assembled(
     segments = None if samples is None else numbered_segments(samples, texts)
     every = tuple(texts.rows)
     assert_disjoint(every, held_out, common_words=COMMON_WORDS)
-    under_parent = parent.embed(every, progress)
+    show = progress or (lambda _stage, _done, _total: None)
+    under_parent = parent.embed(every, lambda done, total: show("embed", done, total))
     halves = under_parent.astype(np.float16)
     same = parent.fingerprint == reference.fingerprint
     under_reference = under_parent
     if not same:
         answers = np.unique(np.concatenate([reply_rows.ravel(), *(one.responses for one in pairs)]))
         under_reference = np.zeros((len(every), reference.dim), np.float32)
-        under_reference[answers] = reference.embed([every[row] for row in answers.tolist()], progress)
+        under_reference[answers] = reference.embed(
+            [every[row] for row in answers.tolist()], lambda done, total: show("judge", done, total)
+        )
     record_set = None
     if len(records) > NEIGHBOURS:
         means = under_reference[reply_rows].mean(axis=1)

@@ -1,0 +1,97 @@
+"""How near the first reply that would be suggested is to the true one, ranked by agreement alone and × quality.
+
+    python benchmarks/suggestions.py [MODEL…] [--home HOME] [--parent minilm-l6] [--triggers 1000] [--neighbours 50]
+
+Validation triggers of chitchat, against pairs of its training part: the mean cosine, under the frozen reference, of the
+first reply to the one that was given. Relative gains are over the parent ranked by agreement, with 95 % intervals over
+conversations. Pairs have no quality of their own here: it is what the model says of a reply that is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jarvis_embed.conversations.pairs import pairs_in
+from jarvis_embed.evaluation import bootstrap
+from jarvis_embed.evaluation.exam import REFERENCE
+from jarvis_embed.evaluation.histories import chitchat_history
+from jarvis_embed.messages import Pair
+from jarvis_embed.models.encoder import Encoder, load_encoder
+from jarvis_embed.models.engine import Vectors
+from jarvis_embed.pipeline import _PER_TRIGGER, rank
+from jarvis_embed.spaces.build import _min_similarity
+from jarvis_embed.spaces.index import TriggerIndex
+from jarvis_embed.spaces.space import Neighbour
+
+SEED = 1
+
+
+def of_model(encoder: Encoder, known: Sequence[Pair], asked: Sequence[Pair], neighbours: int) -> dict[str, list[str]]:
+    """The first reply to each of ``asked``, by the way of ranking."""
+    answered: dict[str, list[int]] = defaultdict(list)
+    for row, pair in enumerate(known):
+        answered[pair.trigger].append(row)
+    texts = list(answered)
+    vectors_of_triggers = encoder.embed(texts)
+    index = TriggerIndex.build(vectors_of_triggers)
+    threshold = _min_similarity(index, vectors_of_triggers)
+    replies = encoder.embed([pair.response for pair in known])
+    queries = encoder.embed([pair.trigger for pair in asked])
+    scores, rows = index.search(queries, neighbours)
+    head, first = encoder.quality_head, defaultdict(list)
+    for pair, near, places in zip(asked, scores, rows, strict=True):
+        found = [
+            Neighbour(one, float(score), one, 0)
+            for score, place in zip(near, places, strict=True)
+            for one in answered[texts[place]][-_PER_TRIGGER:]
+        ]
+        vectors = replies[[one.response_row for one in found]]
+        ways: dict[str, Vectors | None] = {"agreement": None}
+        if head is not None:
+            many = len(found)
+            ways["agreement × head"] = encoder.reply_quality([pair.trigger] * many, [pair.context] * many, vectors)
+        if encoder.has_response_side:
+            said = encoder.embed_with_context(pair.trigger, pair.context)
+            ways["agreement × cosine of asked and answered"] = np.clip(encoder.as_responses(vectors) @ said, 0, 1)
+        for way, now in ways.items():
+            best = rank(found, vectors, threshold=threshold, half_life_days=365.0, now=now)[0]
+            first[way].append(known[best.neighbour.pair_id].response)
+    return dict(first)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", help="besides the parent")
+    parser.add_argument("--home", type=Path)
+    parser.add_argument("--parent", default="minilm-l6")
+    parser.add_argument("--pairs", type=int, default=60_000)
+    parser.add_argument("--triggers", type=int, default=1000)
+    parser.add_argument("--neighbours", type=int, default=50)
+    given = parser.parse_args()
+    sides, draw = chitchat_history(), np.random.default_rng(SEED)
+    every, held = list(pairs_in(sides.train)), list(pairs_in(sides.validation))
+    known = [every[row] for row in np.sort(draw.permutation(len(every))[: given.pairs])]
+    asked = [held[row] for row in np.sort(draw.permutation(len(held))[: given.triggers])]
+    reference = load_encoder(REFERENCE, home=given.home, precision="fp32", cache=0)
+    wanted = reference.embed([pair.response for pair in asked])
+    names, group = bootstrap.of_groups([pair.conversation for pair in asked])
+    base: np.ndarray | None = None
+    for name in (given.parent, *given.models):
+        encoder = load_encoder(name, home=given.home, cache=0)
+        for way, said in of_model(encoder, known, asked, given.neighbours).items():
+            cosines = (reference.embed(said) * wanted).sum(1).astype(np.float64)
+            base = cosines if base is None else base
+            both = np.stack([cosines, base], 1)
+            gain = bootstrap.Contributions(names, group, both, lambda sums: sums[..., 0] / sums[..., 1] - 1)
+            low_high = bootstrap.interval(gain, SEED)
+            apart = f"{gain.value:+.1%} ({low_high.low:+.1%} to {low_high.high:+.1%})"
+            print(f"{name:20s} {way:42s} {cosines.mean():.3f}  {apart}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """Train the heads of models, score them on the gold validation labels, and with --ship put them into the package.
 
-    python benchmarks/classifiers.py [MODEL…] [--precision int8] [--ship] [--home HOME]
+    python benchmarks/classifiers.py [MODEL…] [--precision int8] [--more FILE] [--ship] [--home HOME]
 
 Every model of the list that is present, if none is named. Needs scikit-learn and chitchat-dataset.
 """
@@ -8,7 +8,9 @@ Every model of the list that is present, if none is named. Needs scikit-learn an
 from __future__ import annotations
 
 import argparse
+import csv
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from jarvis_embed.evaluation import bootstrap, classifiers
 from jarvis_embed.evaluation.bootstrap import Contributions
 from jarvis_embed.evaluation.classifiers import Gold, load_gold, score_heads, score_labels
 from jarvis_embed.home import home_folder
-from jarvis_embed.labels.gold import Example, read_gold
+from jarvis_embed.labels.gold import Example, TurnLabel, gold_examples, read_gold
 from jarvis_embed.labels.scheme import TASKS, Task
 from jarvis_embed.models.store import all_models
 from jarvis_embed.spaces import heads_store
@@ -61,15 +63,32 @@ def second_reader(task: Task) -> Contributions:
     return score_labels(task, truth, [labels[2] for labels in twice.values()]).contributions
 
 
+def more_labels(path: Path) -> list[Example]:
+    """Labels of the training part that are not among the gold ones."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    every = [
+        TurnLabel(row["conversation"], int(row["turn"]), task, row["label"])
+        for row in rows
+        for task in TASKS
+        if task == row["task"]
+    ]
+    known = {(one.conversation, one.turn, one.task) for one in read_gold()}
+    return gold_examples("train", [one for one in every if (one.conversation, one.turn, one.task) not in known])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*")
     parser.add_argument("--home")
     parser.add_argument("--precision", choices=("int8", "fp32"), nargs="*", default=["int8"])
     parser.add_argument("--ship", action="store_true")
+    parser.add_argument("--more", type=Path, help="further labels to learn from, in the columns of labels.csv")
     arguments = parser.parse_args()
     home = home_folder(arguments.home)
     gold = load_gold()
+    if arguments.more:
+        gold = replace(gold, learned=(*gold.learned, *more_labels(arguments.more)))
     beside = classifiers.baselines(gold)
     for task in TASKS:
         for kind, found in {**beside[task], "second reader": second_reader(task)}.items():

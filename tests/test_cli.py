@@ -191,6 +191,17 @@ def test_time_left_is_that_of_what_this_run_did() -> None:
     assert lines[-1] == "embed: 9,100 of 10,000, 6 min 0 s left"
 
 
+def test_a_stage_that_begins_again_has_times_of_its_own() -> None:
+    lines: list[str] = []
+    now = 0.0
+    show = progress_lines(lines.append, clock=lambda: now)
+    show("embed", 0, 10)
+    show("embed", 10, 10)
+    for now in (1000.0, 1040.0):
+        show("embed", 10 * int(now - 1000), 1000)
+    assert lines[-2:] == ["embed: 0 of 1,000", "embed: 400 of 1,000, 1 min 0 s left"]
+
+
 def test_progress_goes_to_the_log_and_results_do_not_mix_with_it(history: Path) -> None:
     done = run("ingest", str(history))
     assert done.stderr.splitlines()[0].startswith("ingest: ")

@@ -50,7 +50,8 @@ def count(number: int, noun: str) -> str:
 def progress_bar(*, hidden: bool) -> Iterator[Callable[[str, int, int], None]]:
     """Yield a function (stage, done, total) that draws a bar for each stage, with rate and time left.
 
-    Where the standard error is not a terminal but a log file, it writes a line now and then instead.
+    Where the standard error is not a terminal but a log file, it writes a line now and then instead. A stage that falls
+    back begins anew, with a bar and times of its own: training embeds several times.
     """
     if hidden:
         yield lambda _stage, _done, _total: None
@@ -69,7 +70,7 @@ def progress_bar(*, hidden: bool) -> Iterator[Callable[[str, int, int], None]]:
         tasks: dict[str, TaskID] = {}
 
         def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
+            if stage not in tasks or done < bars.tasks[tasks[stage]].completed:
                 tasks[stage] = bars.add_task(stage, total=total or None, rate="")
             speed = bars.tasks[tasks[stage]].finished_speed or bars.tasks[tasks[stage]].speed
             bars.update(
@@ -87,15 +88,20 @@ def progress_lines(
 ) -> Callable[[str, int, int], None]:
     """A function (stage, done, total) that writes a line when a stage begins, and one every ``SAID_EVERY_S`` after.
 
+    A stage that falls back begins anew.
+
     Args:
         write: takes a line without its end. clock: seconds, from any start.
     """
     began: dict[str, tuple[float, int]] = {}
     said: dict[str, float] = {}
+    last: dict[str, int] = {}
 
     def show(stage: str, done: int, total: int) -> None:
         now = clock()
-        if stage not in began:
+        again = done < last.get(stage, 0)
+        last[stage] = done
+        if stage not in began or again:
             began[stage], said[stage] = (now, done), now
             write(f"{stage}: {f'{done:,} of {total:,}' if total else 'begun'}")
         elif now - said[stage] >= SAID_EVERY_S:

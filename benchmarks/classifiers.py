@@ -8,7 +8,6 @@ Every model of the list that is present, if none is named. Needs scikit-learn an
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from jarvis_embed.evaluation import bootstrap, classifiers
 from jarvis_embed.evaluation.bootstrap import Contributions
 from jarvis_embed.evaluation.classifiers import Gold, load_gold, score_heads, score_labels
 from jarvis_embed.home import home_folder
-from jarvis_embed.labels.gold import Example, TurnLabel, gold_examples, read_gold
+from jarvis_embed.labels.gold import Example, gold_examples, read_gold, read_labels
 from jarvis_embed.labels.scheme import TASKS, Task
 from jarvis_embed.models.store import all_models
 from jarvis_embed.spaces import heads_store
@@ -63,20 +62,6 @@ def second_reader(task: Task) -> Contributions:
     return score_labels(task, truth, [labels[2] for labels in twice.values()]).contributions
 
 
-def more_labels(path: Path) -> list[Example]:
-    """Labels of the training part that are not among the gold ones."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    every = [
-        TurnLabel(row["conversation"], int(row["turn"]), task, row["label"])
-        for row in rows
-        for task in TASKS
-        if task == row["task"]
-    ]
-    known = {(one.conversation, one.turn, one.task) for one in read_gold()}
-    return gold_examples("train", [one for one in every if (one.conversation, one.turn, one.task) not in known])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*")
@@ -88,7 +73,8 @@ def main() -> None:
     home = home_folder(arguments.home)
     gold = load_gold()
     if arguments.more:
-        gold = replace(gold, learned=(*gold.learned, *more_labels(arguments.more)))
+        more = read_labels(arguments.more.read_text(encoding="utf-8"), arguments.more.name)
+        gold = replace(gold, learned=tuple(gold_examples("train", [*read_gold(), *more])))
     beside = classifiers.baselines(gold)
     for task in TASKS:
         for kind, found in {**beside[task], "second reader": second_reader(task)}.items():

@@ -43,14 +43,10 @@ def as_read(reading: str, material: Material) -> tuple[Material, np.ndarray]:
     segments, vectors = material.segments, material.parent
     assert segments is not None
     if reading == "the text":
-        alone = [np.full_like(segments.anchors, -1), np.full_like(segments.positives, -1)]
-        alone[0][:, 0], alone[1][:, 0] = segments.anchor_texts, segments.positive_texts
-        segments = replace(segments, anchors=alone[0], positives=alone[1])
+        segments = replace(segments, turns=segments.texts[:, None])
     elif reading == "the turns":
-        means = [mean_of_turns(vectors, turns) for turns in (segments.anchors, segments.positives)]
-        first = len(vectors) + np.arange(len(segments))
-        segments = replace(segments, anchor_texts=first, positive_texts=first + len(segments))
-        vectors = np.concatenate([vectors, *means])
+        segments = replace(segments, texts=len(vectors) + np.arange(len(segments.texts)))
+        vectors = np.concatenate([vectors, mean_of_turns(vectors, segments.turns)])
     return replace(material, segments=segments), vectors
 
 

@@ -83,7 +83,7 @@ def small_material(tiny_folder: Path) -> Material:
     numbered = numbered_segments(samples, numbers)
     texts = list(numbers.rows)
     vectors = encoder.embed(texts).astype(np.float16)
-    segments = segment_set(samples, numbered, vectors)
+    segments = segment_set(samples, *numbered, vectors)
     turns = np.full((40, TURNS), -1)
     turns[:, 0] = np.arange(40)
     contrasted = Contrasted(turns, np.arange(40) + 40, np.arange(40) + 41, np.arange(40) + 60)
@@ -275,8 +275,7 @@ class TestSegments:
     def test_no_segment_stands_against_one_of_its_own_thread(self, small_material: Material) -> None:
         segments = small_material.segments
         assert segments is not None
-        thread = dict(zip(map(bytes, segments.anchors), segments.samples.threads.tolist(), strict=True))
-        thread |= dict(zip(map(bytes, segments.positives), segments.samples.threads.tolist(), strict=True))
+        thread = dict(zip(map(bytes, segments.turns), 2 * segments.samples.threads.tolist(), strict=True))
         for _, draw in zip(range(20), segment_draws(segments, 8, np.random.default_rng(0)), strict=False):
             numbers = np.array([thread[bytes(turns)] for turns in draw.turns])
             half = len(numbers) // 2
@@ -287,8 +286,8 @@ class TestSegments:
     def test_segments_are_of_many_sizes_and_sometimes_of_one_side(self, small_material: Material) -> None:
         segments = small_material.segments
         assert segments is not None
-        sizes = (segments.positives >= 0).sum(1)
-        assert segments.anchors.shape[1] == LONGEST
+        sizes = (segments.turns[len(segments) :] >= 0).sum(1)
+        assert segments.turns.shape[1] == LONGEST
         assert {1, 2, 3, 5} <= set(sizes.tolist()) <= set(SAMPLE_TURNS)
         sides = [{turn.sender for turn in one.turns} for one in segments.samples.anchors if len(one.turns) > 1]
         assert {1, 2} == {len(side) for side in sides}
@@ -297,7 +296,7 @@ class TestSegments:
         segments = small_material.segments
         assert segments is not None
         hard = {
-            (bytes(segments.anchors[row]), bytes(segments.anchors[other]))
+            (bytes(segments.turns[row]), bytes(segments.turns[other]))
             for row, others in enumerate(segments.hard)
             for other in others.tolist()
             if other >= 0
@@ -321,18 +320,15 @@ class TestSegments:
 
     def test_the_text_of_a_segment_may_be_longer_than_a_message(self, tiny_folder: Path, home: Path) -> None:
         said = [Message(str(n), "AB"[n % 2], 1000 * n, "we will see you at the lunch tomorrow") for n in range(12)]
-        samples, encoder, texts = (
-            drawn_samples([Conversation("talk", tuple(said))], (), 1),
-            load_encoder(tiny_folder, home=home),
-            Texts(),
-        )
+        samples = drawn_samples([Conversation("talk", tuple(said))], (), 1)
+        encoder = load_encoder(tiny_folder, home=home)
         material = assembled(
-            texts, [], [], [], samples, parent=encoder, reference=encoder,
+            Texts(), [], [], [], samples, parent=encoder, reference=encoder,
             max_tokens=5, max_segment_tokens=20, held_out=(),
         )  # fmt: skip
         segments = material.segments
         assert segments is not None
-        whole = {*segments.anchor_texts.tolist(), *segments.positive_texts.tolist()}
+        whole = set(segments.texts.tolist())
         several = [row for row in whole if "\n" not in material.texts[row] and len(material.texts[row]) > 40]
         assert several
         assert max(len(material.tokens[row]) for row in several) == 20
@@ -361,7 +357,7 @@ class TestSegments:
         numbered = numbered_segments(samples, numbers)
         whole = np.stack([turns[[int(numbers.rows[one]) for one in text.split()]].sum(0) for text in numbers.rows])
         vectors = (whole / np.linalg.norm(whole, axis=1, keepdims=True)).astype(np.float16)
-        material = replace(small_material, segments=segment_set(samples, numbered, vectors))
+        material = replace(small_material, segments=segment_set(samples, *numbered, vectors))
 
         def told_apart() -> float:
             with torch.no_grad():

@@ -99,9 +99,7 @@ def progress_lines(
 
     def show(stage: str, done: int, total: int) -> None:
         now = clock()
-        again = done < last.get(stage, 0)
-        last[stage] = done
-        if stage not in began or again:
+        if stage not in began or done < last[stage]:
             began[stage], said[stage] = (now, done), now
             write(f"{stage}: {f'{done:,} of {total:,}' if total else 'begun'}")
         elif now - said[stage] >= SAID_EVERY_S:
@@ -110,6 +108,7 @@ def progress_lines(
             speed = (done - first) / (now - start)
             left = f", {_duration((total - done) / speed)} left" if speed > 0 and done <= total else ""
             write(f"{stage}: {done:,}{f' of {total:,}' if total else ''}{left}")
+        last[stage] = done
 
     return show
 

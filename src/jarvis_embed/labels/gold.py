@@ -55,8 +55,19 @@ def read_gold() -> list[TurnLabel]:
     Raises:
         LabelError: a row has an unknown task or label, or names a sealed conversation.
     """
-    lines = resources.files(__package__).joinpath("labels.csv").read_text(encoding="utf-8").splitlines()
-    return [_checked(number, row) for number, row in enumerate(csv.DictReader(lines), 2)]
+    return read_labels(resources.files(__package__).joinpath("labels.csv").read_text(encoding="utf-8"), "labels.csv")
+
+
+def read_labels(table: str, name: str) -> list[TurnLabel]:
+    """Read judgements from the text of a table with the columns ``COLUMNS``.
+
+    Args:
+        name: of the file, for errors.
+
+    Raises:
+        LabelError: a row has an unknown task or label.
+    """
+    return [_checked(name, number, row) for number, row in enumerate(csv.DictReader(table.splitlines()), 2)]
 
 
 def gold_examples(split: Split, labels: Iterable[TurnLabel] | None = None) -> list[Example]:
@@ -156,8 +167,8 @@ def agreement(labels: Iterable[TurnLabel]) -> list[Agreement]:
     return found
 
 
-def _checked(number: int, row: dict[str, str]) -> TurnLabel:
+def _checked(name: str, number: int, row: dict[str, str]) -> TurnLabel:
     task = next((task for task in TASKS if task == row["task"]), None)
     if task is None or row["label"] not in LABELS[task]:
-        raise LabelError(f"labels.csv, line {number}: no such label", "Reinstall jarvis-embed")
+        raise LabelError(f"{name}, line {number}: no such label", "Reinstall jarvis-embed")
     return TurnLabel(row["conversation"], int(row["turn"]), task, row["label"], int(row["pass"]))

@@ -209,7 +209,7 @@ class Encoder:
         if not self.has_segment_side:
             return whole
         turns = self.embed([text for turns in segments for text in turns])
-        return self.as_segments(whole, turns, [len(turns) for turns in segments])
+        return self.as_segments(whole, turns, list(map(len, segments)))
 
     def as_segments(self, whole: Vectors, turns: Vectors, sizes: Sequence[int]) -> Vectors:
         """What ``embed_segments`` makes of segments, from what ``embed`` made of their joined texts and of their turns,

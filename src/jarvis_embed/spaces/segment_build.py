@@ -2,8 +2,8 @@
 
 A segment's vector is that of its joined text (docs/segments.md compares it with the mean of its turns' vectors), which
 costs a build about as much as the turns do. A model that was trained on threads mixes those of the turns in, which are
-known mostly. What was embedded once is known by its key, and only conversations that have
-changed are cut into threads anew.
+known mostly. What was embedded once is known by its key, and only conversations that have changed are cut into
+threads anew.
 """
 
 from __future__ import annotations

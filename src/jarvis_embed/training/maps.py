@@ -86,7 +86,8 @@ def learn_segments(
 
     def loss() -> Tensor:
         draw = next(draws)
-        found = network.segment(*of_rows(vectors, draw, network.device))
+        whole = torch.from_numpy(vectors[draw.texts]).float().to(network.device)
+        found = network.segment(whole, *fixed_turns(vectors, draw, network.device))
         negatives = torch.from_numpy(draw.negatives).to(network.device)
         return objectives.segment_contrast(found, negatives, recipe.thread_temperature)
 
@@ -94,10 +95,10 @@ def learn_segments(
     _learn([network.segment], loss, steps, recipe, lambda done: show(stage, done, steps))
 
 
-def of_rows(vectors: Halves, draw: SegmentDraw, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """What the map of segments reads, by fixed vectors: those of texts, those of turns, and which turns are there."""
-    whole, turns = (torch.from_numpy(vectors[rows]).float().to(device) for rows in (draw.texts, draw.turns))
-    return whole, turns, torch.from_numpy(draw.turns >= 0).to(device)
+def fixed_turns(vectors: Halves, draw: SegmentDraw, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What the map of segments reads beside their texts: the turns' vectors, which stay as they are, and which of them
+    are there."""
+    return torch.from_numpy(vectors[draw.turns]).float().to(device), torch.from_numpy(draw.turns >= 0).to(device)
 
 
 def expect_answers(network: Network, material: Material, recipe: Recipe) -> None:

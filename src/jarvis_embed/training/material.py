@@ -153,7 +153,7 @@ def assembled(
         record_set = RecordSet(trigger_rows, means, nearest_rows(means, NEIGHBOURS))
     limits = np.full(len(every), max_tokens, np.int64)
     if segments is not None:
-        limits[np.concatenate(segments[2:])] = max_segment_tokens
+        limits[segments[0]] = max_segment_tokens
     groups: dict[str, int] = {}
     return Material(
         texts=every,
@@ -166,7 +166,7 @@ def assembled(
         sentences=SentenceSet(left, right, np.array([one.score for one in sentences], np.float32))
         if len(sentences)
         else None,
-        segments=segment_set(samples, segments, halves) if samples and segments else None,
+        segments=segment_set(samples, *segments, halves) if samples and segments else None,
         judgements=judgements,
     )
 

@@ -24,7 +24,7 @@ from ..home import make_private_folder, write_private
 from . import objectives
 from .batches import Batch, batches, steps_of
 from .judgements import Replies
-from .maps import Progress, expect_answers, learn_projections, learn_segments, of_rows, schedule, unfair
+from .maps import Progress, expect_answers, fixed_turns, learn_projections, learn_segments, schedule, unfair
 from .material import Material
 from .network import Network
 from .quality_head import told_from_others
@@ -166,8 +166,8 @@ def losses(network: Network, material: Material, batch: Batch, recipe: Recipe) -
     if wanted.threads and len(batch.segments.texts):
         # The turns are read as the parent gave them: their own vectors belong to the other objectives, which lose
         # where they are drawn to their thread (docs/training-log.md); the map learns them anew at the end.
-        _, turns, there = of_rows(material.parent, batch.segments, device)
-        segments = network.segment(vectors[torch.from_numpy(batch.segments.texts).to(device)], turns, there)
+        whole = vectors[torch.from_numpy(batch.segments.texts).to(device)]
+        segments = network.segment(whole, *fixed_turns(material.parent, batch.segments, device))
         negatives = torch.from_numpy(batch.segments.negatives).to(device)
         found["threads"] = objectives.segment_contrast(segments, negatives, recipe.thread_temperature)
     if wanted.quality:

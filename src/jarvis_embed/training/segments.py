@@ -37,20 +37,18 @@ class SegmentSet:
     """Pairs of segments of one thread.
 
     Attributes:
-        samples: what they are. anchors, positives: (n, LONGEST) rows of the turns' texts, -1 behind the last turn.
-        anchor_texts, positive_texts: (n,) rows of the segments' own, joined texts.
+        samples: what they are, n of them.
+        texts, turns: of the anchors, and of the positives after them; see ``numbered_segments``.
         hard: (n, kinds) samples that are hard to tell from each, -1 for none; see ``hard_negatives``.
     """
 
     samples: SegmentSamples
-    anchors: Rows
-    positives: Rows
-    anchor_texts: Rows
-    positive_texts: Rows
+    texts: Rows
+    turns: Rows
     hard: Rows
 
     def __len__(self) -> int:
-        return len(self.anchors)
+        return len(self.samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,35 +101,29 @@ def drawn_samples(
     )
 
 
-def numbered_segments(samples: SegmentSamples, texts: Texts) -> tuple[Rows, Rows, Rows, Rows]:
-    """(n, LONGEST) rows of the turns' texts for the anchors, and for the positives; and (n,) of the joined texts."""
-    anchors, positives = (
-        texts.padded([[turn.text for turn in one.turns] for one in side], LONGEST)
-        for side in (samples.anchors, samples.positives)
-    )
-    anchor_texts, positive_texts = (
-        texts.of(text_of(turn.text for turn in one.turns) for one in side)
-        for side in (samples.anchors, samples.positives)
-    )
-    return anchors, positives, anchor_texts, positive_texts
+def numbered_segments(samples: SegmentSamples, texts: Texts) -> tuple[Rows, Rows]:
+    """The anchors, and after them the positives, as rows of texts: (2n,) of what their turns say together, and
+    (2n, LONGEST) of each turn, -1 behind the last."""
+    said = [[turn.text for turn in one.turns] for one in (*samples.anchors, *samples.positives)]
+    turns = texts.padded(said, LONGEST)
+    return texts.of(map(text_of, said)), turns
 
 
-def segment_set(samples: SegmentSamples, rows: tuple[Rows, Rows, Rows, Rows], vectors: Halves) -> SegmentSet:
+def segment_set(samples: SegmentSamples, texts: Rows, turns: Rows, vectors: Halves) -> SegmentSet:
     """The samples with what is hard to tell from each, by the vector of its text.
 
     Args:
-        rows: from ``numbered_segments``. vectors: (texts, dim) under the parent.
+        texts, turns: from ``numbered_segments``. vectors: (texts, dim) under the parent.
     """
-    whole = vectors[rows[2]].astype(np.float32)
+    anchors = vectors[texts[: len(samples)]].astype(np.float32)
     contacts = {one.conversation: contact_of(one.conversation) for one in samples.anchors}
     rng = np.random.default_rng(0)
-    return SegmentSet(samples, *rows, hard_negatives(samples, rng, vectors=whole, contacts=contacts))
+    return SegmentSet(samples, texts, turns, hard_negatives(samples, rng, vectors=anchors, contacts=contacts))
 
 
 def segment_draws(segments: SegmentSet, size: int, rng: np.random.Generator) -> Iterator[SegmentDraw]:
     """Yield draws of ``size`` pairs without end, each sample once in a pass, beside those that are hard for it."""
     while True:
         for batch in segment_batches(segments.samples, min(size, len(segments)), rng, segments.hard):
-            texts = np.concatenate([segments.anchor_texts[batch.rows], segments.positive_texts[batch.rows]])
-            turns = np.concatenate([segments.anchors[batch.rows], segments.positives[batch.rows]])
-            yield SegmentDraw(texts, turns, batch.negatives)
+            both = np.concatenate([batch.rows, len(segments) + batch.rows])
+            yield SegmentDraw(segments.texts[both], segments.turns[both], batch.negatives)

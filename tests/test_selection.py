@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -120,6 +121,16 @@ def test_each_contact_has_its_turn_before_any_has_a_second_more() -> None:
     assert Counter(one.conversation for one in found.pairs) == {"anna": 15, "ben": 5}
     assert found.report.largest_contact == 0.75
     assert found.report.dropped == {"over the limit of its contact": 75}
+
+
+def test_those_that_stay_are_consecutive() -> None:
+    """What follows on one another shares its turns, of which each is then embedded once."""
+    said = [(word(i), who) for who in ("anna", "ben") for i in range(64)]
+    pairs = [pair(f"{one} {who}", f"reply {one}", who, identity=i) for i, (one, who) in enumerate(said)]
+    found = select_pairs(pairs, SelectionRules(limit=32))
+    ids = [one.id for one in found.pairs]
+    assert Counter(one.conversation for one in found.pairs) == {"anna": 16, "ben": 16}
+    assert sum(after == before + 1 for before, after in pairwise(ids)) >= 28
 
 
 def test_conversations_of_one_contact_count_together() -> None:

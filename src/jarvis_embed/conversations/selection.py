@@ -49,6 +49,9 @@ thing: an answer need not look like its question, and how it does not is what is
 MIN_QUALITY: Final = 0.2
 """The host multiplies one factor for each fault; below this is what it finds to be no reply, or bad in several ways."""
 
+STRETCH: Final = 8
+"""So many consecutive pairs of a contact, at most, stay or give way together."""
+
 _LINK: Final = re.compile(r"(https?://|www\.)\S+")
 _NOT_WORD: Final = re.compile(r"[^\w\s]|_")
 _DIGITS: Final = re.compile(r"\d+")
@@ -209,15 +212,24 @@ def _capped(pairs: Sequence[Pair], order: Sequence[int], same_text: int, dropped
 
 
 def _balanced(positions: Sequence[int], contacts: Sequence[str], limit: int) -> list[int]:
-    """Take at most ``limit``: one of each contact in turn, until there is room for no more."""
+    """Take at most ``limit``: a stretch of consecutive pairs of each contact in turn, until there is room for no more.
+
+    The turns of a stretch are those of one conversation and serve more than one pair each, so it costs a training run
+    half of what as many scattered pairs do.
+    """
     if len(positions) <= limit:
         return list(positions)
-    turn: defaultdict[str, int] = defaultdict(int)
-    ordered = []
-    for place, (position, contact) in enumerate(zip(positions, contacts, strict=True)):
-        ordered.append((turn[contact], place, position))
-        turn[contact] += 1
-    return [position for _, _, position in sorted(ordered)[:limit]]
+    of_contact: defaultdict[str, list[int]] = defaultdict(list)
+    for position, contact in sorted(zip(positions, contacts, strict=True)):
+        of_contact[contact].append(position)
+    place = {position: place for place, position in enumerate(positions)}
+    size = min(STRETCH, max(limit // len(of_contact), 1))  # where there is little room, each contact has some
+    turns = []
+    for mine in of_contact.values():
+        stretches = [mine[start : start + size] for start in range(0, len(mine), size)]
+        stretches.sort(key=lambda stretch: place[stretch[0]])
+        turns += [(turn, place[stretch[0]], stretch) for turn, stretch in enumerate(stretches)]
+    return [position for _, _, stretch in sorted(turns) for position in stretch][:limit]
 
 
 def _has_word(text: str) -> bool:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -820,6 +821,29 @@ class TestCommands:
         done = CliRunner().invoke(app, ["train", *given, "--report-only", "--json"])
         assert done.exit_code == 0, done.output
         assert json.loads(done.stdout)["own"]["kept"] > 0
+
+    @pytest.mark.parametrize(
+        ("given", "name", "recipe"),
+        [
+            ([], "minilm-l6-reference", RECIPES["reference"]),
+            (["--chitchat-only"], "minilm-l6-chitchat", RECIPES["chitchat"]),
+            (["--parent", "bge-small", "--passes", "0.3"], "bge-small-reference", {"passes": 0.3}),
+        ],
+    )
+    def test_the_models_of_the_log_are_trained_by_the_recipes_that_it_names(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], name: str, recipe: Any
+    ) -> None:
+        asked = []
+
+        def train_model(name: str, recipe: Recipe, **_: object) -> None:
+            asked.append((name, recipe))
+            raise TrainingError("this is enough", "Stop here")
+
+        monkeypatch.setattr(training, "train_model", train_model)
+        CliRunner().invoke(app, ["train", "reference", "--data", str(tmp_path), *given])
+        if isinstance(recipe, dict):
+            recipe = RECIPES["reference"].model_copy(update=recipe)
+        assert asked == [(name, recipe)]
 
     def test_a_refused_model_cannot_be_used(self, talkative: Path, tmp_path: Path) -> None:
         recipe = tmp_path / "recipe.json"

@@ -119,6 +119,15 @@ def reference(
     chitchat_only: Annotated[
         bool, typer.Option("--chitchat-only", help="Learn from the chitchat corpus alone, as from one's own history.")
     ] = False,
+    passes: Annotated[
+        float | None,
+        typer.Option(
+            "--passes",
+            min=0,
+            help="How often the encoder sees a pair: fewer for a large model.",
+            show_default="the recipe's",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     resume: ResumeOption = False,
     classified: ClassifiedOption = True,
@@ -130,6 +139,8 @@ def reference(
 
     root, begun = home_folder(home), parent or DEFAULT_MODEL
     chosen = RECIPES["chitchat" if chitchat_only else "reference"]
+    if passes is not None:
+        chosen = chosen.model_copy(update={"passes": passes})
     name = f"{begun}-{'chitchat' if chitchat_only else 'reference'}"
     _train(name, chosen, begun, data, root, device, resume, classified, as_json)
 

@@ -21,8 +21,9 @@ from .quality_head import HeadNetwork, HeadRecipe
 from .recipe import Recipe
 from .texts import Tokens
 
-TOKEN_BUDGET: Final = 4096
-"""Tokens, padding included, that pass the encoder at once: more do not fit the cache, fewer leave cores idle."""
+TOKEN_BUDGET: Final = 1024
+"""Tokens, padding included, that pass the encoder at once: with more, texts of unlike length meet, and do not fit the
+cache. 16,000 tokens of 680 texts take half the time that 4,096 at once take."""
 
 
 class Network(nn.Module):

@@ -2,9 +2,9 @@
 
 Two steps. First by contrast, without ratings: the maps take a trigger with its context to where its own reply is the
 nearest of a batch, and the head tells replies from replies to something else and from adversarial ones. Then by
-ratings: what the few cosines and the head's own log odds weigh is fitted so that of two replies of one source the
-better-rated has the higher score. More than these few numbers is not fitted to ratings, for that learned the sources by
-heart (docs/quality.md).
+ratings: the cosine of the maps and that of trigger and response weigh the same, and what both weigh beside the hidden
+layer's log odds is fitted so that of two replies of one source the better-rated has the higher score. More than these
+numbers is not fitted to ratings, for even four weights learned the sources by heart (docs/quality.md).
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ Progress = Callable[[str, int, int], None]
 _READ: Final = ("fit", "cosines", "product", "difference")
 _TEMPERATURE: Final = 0.05
 _JUDGED: Final = 80
+_EQUAL: Final = 2
+"""So many cosines, the first, weigh the same, and the others nothing: that of the maps, and of trigger and response."""
 _NO_CONTEXT: Final = 0.3
 """Share of examples whose context is hidden, so that the head can do without."""
 
@@ -202,25 +204,29 @@ class _Learner:
                 show("contrast", step + 1, steps)
 
     def by_ratings(self, show: Progress) -> None:
-        """The few weights of the cosines and of the head's own log odds."""
+        """What the two cosines weigh, both the same, what the hidden layer does, and the bias."""
         network, steps = self.network, self.recipe.rating_steps
         network.eval()  # what is not fitted here does not drop out
         rated = self.material.judgements.rated
         assert rated is not None  # noqa: S101  the caller asked
         scores, sources, raters = (torch.from_numpy(one) for one in (rated.scores, rated.sources, rated.raters))
-        scale = nn.Parameter(torch.ones(()))
-        optimiser = torch.optim.Adam([scale, *network.outer.parameters()], lr=2e-2)
+        few = nn.Parameter(torch.tensor([2.0, 1.0, 0.0]))
+        optimiser = torch.optim.Adam([few], lr=2e-2)
         for step in range(steps):
             rows = self._rng.choice(len(scores), min(256, len(scores)), replace=False)
-            loss = rating_order(self._scaled(rated.replies.at(rows), scale), scores[rows], sources[rows], raters[rows])
-            loss = loss + self._told_apart(scale)
+            logits = self._parts(*self._vectors(rated.replies.at(rows))) @ few
+            loss = rating_order(logits, scores[rows], sources[rows], raters[rows]) + self._told_apart(few)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             if step % 20 == 19:
                 show("ratings", step + 1, steps)
         with torch.no_grad():
-            network.inner_outer.weight *= scale
+            cosines, hidden, bias = few
+            network.outer.weight.zero_()
+            network.outer.weight[:, :_EQUAL] = cosines
+            network.outer.bias.fill_(bias)
+            network.inner_outer.weight *= hidden
 
     def _contrast(self) -> Tensor:
         turns, responses, rows = self._drawn()
@@ -237,16 +243,13 @@ class _Learner:
         good, *bad = (self._logits(one) for one in found)
         return 0.7 * told_apart(good, bad)
 
-    def _told_apart(self, scale: Tensor) -> Tensor:
+    def _told_apart(self, few: Tensor) -> Tensor:
         turns, responses, _ = self._drawn()
-        with torch.no_grad():
-            asked, answered = self.network.mapped(turns, responses)
         chance = torch.from_numpy(self._rng.permutation(len(responses)))
-        good = self._weighed(asked, answered, turns, responses, scale)
-        bad = self._weighed(asked, answered[chance], turns, responses[chance], scale)
+        good, bad = (self._parts(turns, replies) @ few for replies in (responses, responses[chance]))
         loss = told_apart(good, [bad])
         if (found := self._three_kinds(unseen=True)) is not None:
-            right, *wrong = (self._scaled(one, scale) for one in found)
+            right, *wrong = (self._parts(*self._vectors(one)) @ few for one in found)
             loss = loss + told_apart(right, wrong)
         return loss / 2
 
@@ -263,21 +266,13 @@ class _Learner:
         turns, responses = self._vectors(replies)
         return self.network(*self.network.mapped(turns, responses), turns, responses)  # type: ignore[no-any-return]
 
-    def _scaled(self, replies: Replies, scale: Tensor) -> Tensor:
-        turns, responses = self._vectors(replies)
-        with torch.no_grad():
-            asked, answered = self.network.mapped(turns, responses)
-        return self._weighed(asked, answered, turns, responses, scale)
-
-    def _weighed(
-        self, asked: Tensor, answered: Tensor, turns: Sequence[Tensor], responses: Tensor, scale: Tensor
-    ) -> Tensor:
-        """The log odds with the hidden layer's part times ``scale``; gradients reach that and the few weights only."""
+    @torch.no_grad()
+    def _parts(self, turns: Sequence[Tensor], responses: Tensor) -> Tensor:
+        """(n, 3): both cosines together, the log odds of the hidden layer, and 1 for the bias."""
         network = self.network
-        few, every = network._inputs(asked, answered, turns, responses)
-        with torch.no_grad():
-            own = network.inner_outer(F.gelu(network.inner(every), approximate="tanh"))
-        return torch.squeeze(network.outer(few) + scale * own, 1)
+        few, every = network._inputs(*network.mapped(turns, responses), turns, responses)
+        hidden = network.inner_outer(F.gelu(network.inner(every), approximate="tanh"))
+        return torch.cat([few[:, :_EQUAL].sum(1, keepdim=True), hidden, torch.ones_like(hidden)], 1)
 
     def _drawn(self) -> tuple[list[Tensor], Tensor, Rows]:
         """A batch of real replies: vectors of turns and responses, and the rows of the responses."""

@@ -22,7 +22,7 @@ from jarvis_embed.evaluation.gate import Gate, judge
 from jarvis_embed.evaluation.splits import Sides
 from jarvis_embed.messages import Conversation, Message
 from jarvis_embed.models.encoder import Encoder, load_encoder
-from jarvis_embed.models.projections import Projections
+from jarvis_embed.models.projections import Projection, Projections
 from jarvis_embed.models.quality_head import FACTS_FILE, HEAD_FILE, QualityHead, read_head, width_of, write_head
 from jarvis_embed.models.quality_store import remove_own_head, store_head
 from jarvis_embed.models.store import add_model
@@ -30,11 +30,13 @@ from jarvis_embed.training import ground
 from jarvis_embed.training.judgements import TURNS, Contrasted, Judgements, Ratings
 from jarvis_embed.training.judgements import Replies as Rows
 from jarvis_embed.training.objectives import rating_order, told_apart
+from jarvis_embed.training.projections import array_of
 from jarvis_embed.training.quality_head import (
     HeadMaterial,
     HeadNetwork,
     HeadRecipe,
     fit_head,
+    head_over,
 )
 from jarvis_embed.training.quality_run import train_quality
 
@@ -195,6 +197,36 @@ def test_a_head_learns_to_tell_good_replies_from_wrong_ones() -> None:
     good = head.scores([triggers], replies, Projections())
     assert (good > head.scores([triggers], np.roll(replies, 7, axis=0), Projections())).mean() > 0.9
     assert (good > head.scores([triggers], triggers, Projections())).mean() > 0.9
+
+
+def test_the_maps_of_a_trained_model_stay_and_the_head_has_none_of_its_own() -> None:
+    """What the model's maps learned from all pairs is better than what a head would make of them."""
+    rng = np.random.default_rng(1)
+    learned, dim = material(), material().vectors.shape[1]
+
+    def projection(inputs: int) -> Projection:
+        sizes = ((8, inputs * dim), (8,), (dim, 8), (dim,))
+        return Projection(*(rng.normal(size=size).astype(np.float32) / 8 for size in sizes))
+
+    trained = Projections(response=projection(1), context=projection(TURNS))
+    recipe = HeadRecipe(steps=20, rating_steps=20, batch=64, hidden=4)
+    begin = head_over(trained, dim, recipe)
+    assert begin is not None
+    head = fit_head(learned, ["f"], recipe, begin=begin)
+    assert head.maps is None
+    assert head.outer[0] == head.outer[1] != 0 == head.outer[2]
+    assert trained.context is not None
+    assert begin.context is not None
+    np.testing.assert_array_equal(array_of(begin.context.inner.weight), trained.context.inner)
+
+
+@pytest.mark.parametrize("inputs", [2, None])
+def test_maps_that_read_another_context_are_not_taken(inputs: int | None) -> None:
+    def projection(inputs: int) -> Projection:
+        return Projection(*(np.zeros(size, np.float32) for size in ((8, inputs * 4), (8,), (4, 8), (4,))))
+
+    context = None if inputs is None else projection(inputs)
+    assert head_over(Projections(response=projection(1), context=context), 4, HeadRecipe()) is None
 
 
 def test_equal_seeds_make_equal_heads() -> None:

@@ -403,7 +403,6 @@ class TestBatches:
         assert sum(map(len, told)) > len(batch.rows)
 
     def test_some_judged_replies_are_kept_from_the_encoder(self, small_material: Material) -> None:
-        """On them it is found what the parts of the quality head weigh."""
         recipe = RECIPE.model_copy(update={"objectives": Objectives(quality=1.0, judged=1.0)})
         contrasted = small_material.judgements.contrasted
         assert contrasted is not None

@@ -63,7 +63,7 @@ class Contrasted:
 
     @property
     def learned(self) -> int:
-        """From so many, the first, encoder and head learn; on the others it is found what their parts weigh."""
+        """From so many, the first, encoder and head learn; the others are kept, to look at."""
         return max(int(0.75 * len(self)), 1)
 
     def at(self, rows: Rows) -> tuple[Replies, Replies, Replies]:

@@ -1,16 +1,17 @@
 """Learn a quality head (``models/quality_head.py``) on vectors that stay as they are.
 
-Two steps. First by contrast, without ratings: the maps take a trigger with its context to where its own reply is the
-nearest of a batch, and the head tells replies from replies to something else and from adversarial ones. Then by
-ratings: the cosine of the maps and that of trigger and response weigh the same, and what both weigh beside the hidden
-layer's log odds is fitted so that of two replies of one source the better-rated has the higher score. More than these
-numbers is not fitted to ratings, for even four weights learned the sources by heart (docs/quality.md).
+Two steps. First by contrast, without ratings: maps take a trigger with its context to where its own reply is nearest of
+a batch (a trained model has such maps, others learn them here), and the head tells replies from replies to something
+else and from adversarial ones. Then by ratings: the cosine of the maps and that of trigger and response weigh the same,
+and what both weigh beside the hidden layer's log odds is fitted so that of two replies of one source the better-rated
+has the higher score. More than these numbers is not fitted to ratings, for even four weights learned the sources by
+heart (docs/quality.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -33,6 +34,7 @@ _TEMPERATURE: Final = 0.05
 _JUDGED: Final = 80
 _EQUAL: Final = 2
 """So many cosines, the first, weigh the same, and the others nothing: that of the maps, and of trigger and response."""
+_MAPS: Final = ("context.", "response.")
 _NO_CONTEXT: Final = 0.3
 """Share of examples whose context is hidden, so that the head can do without."""
 
@@ -130,6 +132,21 @@ class HeadNetwork(nn.Module):
         )
 
 
+def head_over(projections: Projections, dim: int, recipe: HeadRecipe) -> HeadNetwork | None:
+    """A network that begins with the maps of a trained model; None for a model without, or with others."""
+    response, context = projections.response, projections.context
+    if response is None or context is None or context.inputs != TURNS or len(response.inner) != len(context.inner):
+        return None
+    network = HeadNetwork(dim, replace(recipe, width=len(context.inner)))
+    parts = ("inner.weight", "inner.bias", "outer.weight", "outer.bias")
+    with torch.no_grad():
+        for side, given in (("context", context), ("response", response)):
+            arrays = (given.inner, given.inner_bias, given.outer, given.outer_bias)
+            for part, array in zip(parts, arrays, strict=True):
+                network.get_parameter(f"{side}.{part}").copy_(torch.from_numpy(array))
+    return network
+
+
 def told_from_others(
     head: HeadNetwork,
     asked: Tensor,
@@ -167,23 +184,26 @@ def fit_head(
     """Learn a head, with maps of its own, for an encoder that stays as it is. Equal seed and material: equal heads.
 
     Args:
-        begin: the network to go on with; a new one where it is None.
+        begin: the network to go on with. Its maps are those of the model and stay, so the head has none of its own; a
+            new network, whose maps are learned, where it is None.
     """
     recipe, show = recipe or HeadRecipe(), progress or (lambda _stage, _done, _total: None)
     torch.manual_seed(recipe.seed)
-    learner = _Learner(material, recipe, begin or HeadNetwork(material.vectors.shape[1], recipe))
+    network = begin or HeadNetwork(material.vectors.shape[1], recipe)
+    learner = _Learner(material, recipe, network, maps=begin is None)
     learner.by_contrast(show)
     if material.judgements.rated is not None:
         learner.by_ratings(show)
-    learner.network.eval()
-    return learner.network.exported(fingerprints, facts or {})
+    network.eval()
+    head = network.exported(fingerprints, facts or {})
+    return head if begin is None else replace(head, maps=None)
 
 
 class _Learner:
-    """One fit: material, network, and the numbers that are drawn."""
+    """One fit: material, network, whether its maps are learned, and the numbers that are drawn."""
 
-    def __init__(self, material: HeadMaterial, recipe: HeadRecipe, network: HeadNetwork) -> None:
-        self.material, self.recipe, self.network = material, recipe, network
+    def __init__(self, material: HeadMaterial, recipe: HeadRecipe, network: HeadNetwork, *, maps: bool) -> None:
+        self.material, self.recipe, self.network, self.maps = material, recipe, network, maps
         self._rng = np.random.default_rng(recipe.seed)
         weights = np.array([weight for _, weight in material.pairs])
         self._sizes = np.maximum(np.round(recipe.batch * weights / weights.sum()), 1).astype(int).tolist()
@@ -191,7 +211,8 @@ class _Learner:
     def by_contrast(self, show: Progress) -> None:
         recipe, network = self.recipe, self.network
         steps = recipe.steps
-        optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
+        learned = [one for name, one in network.named_parameters() if self.maps or not name.startswith(_MAPS)]
+        optimiser = torch.optim.AdamW(learned, lr=recipe.rate, weight_decay=recipe.decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=max(steps, 2))
         network.train()
         for step in range(steps):
@@ -230,41 +251,37 @@ class _Learner:
 
     def _contrast(self) -> Tensor:
         turns, responses, rows = self._drawn()
-        asked, answered = self.network.mapped(turns, responses)
+        asked, answered = self._mapped(turns, responses)
         same = torch.from_numpy(rows[:, None] == rows[None, :])
         same.fill_diagonal_(False)
-        loss = contrast(asked, answered, same, _TEMPERATURE)
-        return loss + 0.5 * told_from_others(self.network, asked, answered, turns, responses, same)
+        loss = 0.5 * told_from_others(self.network, asked, answered, turns, responses, same)
+        return loss + contrast(asked, answered, same, _TEMPERATURE) if self.maps else loss
 
     def _adversarial(self) -> Tensor:
-        found = self._three_kinds()
-        if found is None:
+        known = self.material.judgements.contrasted
+        if known is None:
             return torch.zeros(())
-        good, *bad = (self._logits(one) for one in found)
+        good, *bad = (self._logits(one) for one in known.at(self._rng.integers(known.learned, size=_JUDGED)))
         return 0.7 * told_apart(good, bad)
 
     def _told_apart(self, few: Tensor) -> Tensor:
         turns, responses, _ = self._drawn()
         chance = torch.from_numpy(self._rng.permutation(len(responses)))
         good, bad = (self._parts(turns, replies) @ few for replies in (responses, responses[chance]))
-        loss = told_apart(good, [bad])
-        if (found := self._three_kinds(unseen=True)) is not None:
-            right, *wrong = (self._parts(*self._vectors(one)) @ few for one in found)
-            loss = loss + told_apart(right, wrong)
-        return loss / 2
-
-    def _three_kinds(self, *, unseen: bool = False) -> tuple[Replies, Replies, Replies] | None:
-        """Right and wrong replies: those that the hidden layer learns from, or those that are kept from it, for on what
-        it has learned from it looks better than it is, and would weigh too much."""
-        known = self.material.judgements.contrasted
-        if known is None:
-            return None
-        first, last = (min(known.learned, len(known) - 1), len(known)) if unseen else (0, known.learned)
-        return known.at(self._rng.integers(first, last, size=_JUDGED))
+        return told_apart(good, [bad])
 
     def _logits(self, replies: Replies) -> Tensor:
         turns, responses = self._vectors(replies)
-        return self.network(*self.network.mapped(turns, responses), turns, responses)  # type: ignore[no-any-return]
+        return self.network(*self._mapped(turns, responses), turns, responses)  # type: ignore[no-any-return]
+
+    def _mapped(self, turns: Sequence[Tensor], responses: Tensor) -> tuple[Tensor, Tensor]:
+        """Asked and answered; nothing drops out of what maps read that stay as they are."""
+        dropping = self.network.dropout.training
+        self.network.dropout.train(dropping and self.maps)
+        with torch.set_grad_enabled(self.maps and torch.is_grad_enabled()):
+            found = self.network.mapped(turns, responses)
+        self.network.dropout.train(dropping)
+        return found
 
     @torch.no_grad()
     def _parts(self, turns: Sequence[Tensor], responses: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ def train_quality(
         store_weights(weights, home)
         return QualityTrained(None, 0, sum(weights.facts["replies"].values()) + len(given), len(given))
     require_torch()
-    from .quality_head import HeadRecipe, fit_head
+    from .quality_head import HeadRecipe, fit_head, head_over
     from .quality_material import head_material, quality_ground
 
     ground = quality_ground(data, home)
@@ -72,7 +72,14 @@ def train_quality(
     model = find_model(encoder.name, home)
     recipe = HeadRecipe(steps=steps)
     pairs = sum(len(replies) for replies, _ in material.pairs)
-    head = fit_head(material, fingerprints(model), recipe, facts={"steps": steps, "pairs": pairs}, progress=progress)
+    head = fit_head(
+        material,
+        fingerprints(model),
+        recipe,
+        facts={"steps": steps, "pairs": pairs},
+        begin=head_over(encoder.projections, encoder.dim, recipe),
+        progress=progress,
+    )
     folder = store_head(head, encoder.name, home)
     rated = rated_material(rated_for_training(data, ground.held_out), ground, encoder, head)
     weights = fit_weights(rated)

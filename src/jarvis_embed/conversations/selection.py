@@ -223,13 +223,14 @@ def _balanced(positions: Sequence[int], contacts: Sequence[str], limit: int) -> 
     for position, contact in sorted(zip(positions, contacts, strict=True)):
         of_contact[contact].append(position)
     place = {position: place for place, position in enumerate(positions)}
-    size = min(STRETCH, max(limit // len(of_contact), 1))  # where there is little room, each contact has some
-    turns = []
+    ordered = []
     for mine in of_contact.values():
-        stretches = [mine[start : start + size] for start in range(0, len(mine), size)]
+        stretches = [mine[start : start + STRETCH] for start in range(0, len(mine), STRETCH)]
         stretches.sort(key=lambda stretch: place[stretch[0]])
-        turns += [(turn, place[stretch[0]], stretch) for turn, stretch in enumerate(stretches)]
-    return [position for _, _, stretch in sorted(turns) for position in stretch][:limit]
+        for turn, stretch in enumerate(stretches):
+            # In the last turn there may be room for the first pair of all stretches, or the first two, and no more.
+            ordered += [(turn, within, place[stretch[0]], one) for within, one in enumerate(stretch)]
+    return [position for *_, position in sorted(ordered)[:limit]]
 
 
 def _has_word(text: str) -> bool:

@@ -12,6 +12,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 from ..messages import Pair
@@ -50,7 +51,7 @@ MIN_QUALITY: Final = 0.2
 """The host multiplies one factor for each fault; below this is what it finds to be no reply, or bad in several ways."""
 
 STRETCH: Final = 8
-"""So many consecutive pairs of a contact, at most, stay or give way together."""
+"""So many consecutive pairs of a contact stay, or give way, together."""
 
 _LINK: Final = re.compile(r"(https?://|www\.)\S+")
 _NOT_WORD: Final = re.compile(r"[^\w\s]|_")
@@ -212,10 +213,10 @@ def _capped(pairs: Sequence[Pair], order: Sequence[int], same_text: int, dropped
 
 
 def _balanced(positions: Sequence[int], contacts: Sequence[str], limit: int) -> list[int]:
-    """Take at most ``limit``: a stretch of consecutive pairs of each contact in turn, until there is room for no more.
+    """Take at most ``limit``: one of each contact in turn, until there is room for no more.
 
-    The turns of a stretch are those of one conversation and serve more than one pair each, so it costs a training run
-    half of what as many scattered pairs do.
+    Of a contact, consecutive pairs come one after the other: their turns serve more than one pair each, so they cost a
+    training run half of what as many scattered ones do.
     """
     if len(positions) <= limit:
         return list(positions)
@@ -227,9 +228,8 @@ def _balanced(positions: Sequence[int], contacts: Sequence[str], limit: int) -> 
     for mine in of_contact.values():
         stretches = [mine[start : start + STRETCH] for start in range(0, len(mine), STRETCH)]
         stretches.sort(key=lambda stretch: place[stretch[0]])
-        for turn, stretch in enumerate(stretches):
-            # In the last turn there may be room for the first pair of all stretches, or the first two, and no more.
-            ordered += [(turn, within, place[stretch[0]], one) for within, one in enumerate(stretch)]
+        first = place[stretches[0][0]]
+        ordered += [(turn, first, one) for turn, one in enumerate(chain.from_iterable(stretches))]
     return [position for *_, position in sorted(ordered)[:limit]]
 
 

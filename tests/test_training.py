@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -794,6 +793,9 @@ class TestRecipes:
             load_recipe(str(path))
 
 
+IN_FEWER_STEPS = RECIPES["reference"].model_copy(update={"passes": 0.3})
+
+
 class TestCommands:
     def test_a_report_says_what_would_be_learned_from(self, talkative: Path) -> None:
         done = CliRunner().invoke(app, ["train", "pairs", "--report-only", "--json"])
@@ -826,11 +828,11 @@ class TestCommands:
         [
             ([], "minilm-l6-reference", RECIPES["reference"]),
             (["--chitchat-only"], "minilm-l6-chitchat", RECIPES["chitchat"]),
-            (["--parent", "bge-small", "--passes", "0.3"], "bge-small-reference", {"passes": 0.3}),
+            (["--parent", "bge-small", "--passes", "0.3"], "bge-small-reference", IN_FEWER_STEPS),
         ],
     )
     def test_the_models_of_the_log_are_trained_by_the_recipes_that_it_names(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], name: str, recipe: Any
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], name: str, recipe: Recipe
     ) -> None:
         asked = []
 
@@ -840,8 +842,6 @@ class TestCommands:
 
         monkeypatch.setattr(training, "train_model", train_model)
         CliRunner().invoke(app, ["train", "reference", "--data", str(tmp_path), *given])
-        if isinstance(recipe, dict):
-            recipe = RECIPES["reference"].model_copy(update=recipe)
         assert asked == [(name, recipe)]
 
     def test_a_refused_model_cannot_be_used(self, talkative: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from ..home import home_folder, locked, remove_folder
 from ..models.compiled import fingerprints
 from ..models.encoder import load_encoder
 from ..models.lineage import Lineage, Verdict, read_lineage, weights_checksum, write_lineage
+from ..models.projections import read_projections
 from ..models.quality_head import write_head
 from ..models.registry import REGISTRY
 from ..models.store import add_model, find_model, model_home, pulled_folder
@@ -198,16 +199,17 @@ def _give_head(
     network: Network, material: Material, recipe: Recipe, vectors: Halves, name: str, home: Path, show: Progress
 ) -> None:
     """Let the quality head go on learning on the vectors that the model gives now, and keep it beside the weights."""
-    from .quality_head import HeadRecipe, fit_head
+    from .quality_head import HeadRecipe, fit_head, head_over
     from .quality_material import of_trained
 
     model = find_model(name, home)
     learning = HeadRecipe(steps=recipe.head_steps, width=recipe.width, seed=recipe.seed)
     facts = {"steps": learning.steps, "trained_with": name}
-    known = of_trained(material, vectors)
-    write_head(
-        model.folder, fit_head(known, fingerprints(model), learning, facts=facts, begin=network.head(), progress=show)
-    )
+    known, dim = of_trained(material, vectors), model.config.hidden
+    begin = head_over(read_projections(model.folder, dim), dim, learning)
+    if begin is not None and network.quality is not None:
+        begin.load_state_dict(network.quality.state_dict(), strict=False)  # that has no maps of its own
+    write_head(model.folder, fit_head(known, fingerprints(model), learning, facts=facts, begin=begin, progress=show))
 
 
 def _kind(objectives: Objectives) -> Literal["pairs", "threads", "multitask"]:

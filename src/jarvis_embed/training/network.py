@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,16 +14,13 @@ from torch.nn import functional as F  # noqa: N812  its usual name
 
 from ..home import make_private_folder, reported, write_private
 from ..models.projections import PROJECTIONS_FILE
+from ..models.runtime import TOKEN_BUDGET, batches
 from ..models.weights import ModelFolder, load_tensors
-from .judgements import TURNS, Replies
+from .judgements import Replies
 from .projections import Projection, SegmentProjection, array_of
 from .quality_head import HeadNetwork, HeadRecipe
 from .recipe import Recipe
 from .texts import Tokens
-
-TOKEN_BUDGET: Final = 1024
-"""Tokens, padding included, that pass the encoder at once: with more, texts of unlike length meet, and do not fit the
-cache. 16,000 tokens of 680 texts take half the time that 4,096 at once take."""
 
 
 class Network(nn.Module):
@@ -75,22 +72,13 @@ class Network(nn.Module):
         parts = (self.response, self.context, self.segment, self.expectation, self.quality)
         return [parameter for part in parts if part is not None for parameter in part.parameters()]
 
-    def head(self) -> HeadNetwork | None:
-        """The quality head with maps of its own, which are copies of the model's; None for one that would not fit."""
-        if self.quality is None or self.context.inputs != TURNS:
-            return None
-        found = HeadNetwork(self.quality.dim, HeadRecipe(width=self.context.inner.out_features))
-        parts = {"context": self.context, "response": self.response}
-        maps = {f"{side}.{name}": value for side, part in parts.items() for name, value in part.state_dict().items()}
-        found.load_state_dict({name: value.cpu() for name, value in (self.quality.state_dict() | maps).items()})
-        return found
-
     def forward(self, texts: Sequence[Tokens]) -> Tensor:
         """(n, dim), rows of length 1, in the order of ``texts``; texts of like length pass side by side."""
-        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-        rows = [self._pooled([texts[row] for row in batch]) for batch in _batches(order, texts)]
-        back = torch.empty(len(order), dtype=torch.long, device=self.device)
-        back[torch.tensor(order, device=self.device)] = torch.arange(len(order), device=self.device)
+        groups = list(batches(list(map(len, texts)), TOKEN_BUDGET))
+        rows = [self._pooled([texts[row] for row in group]) for group in groups]
+        order = torch.tensor([row for group in groups for row in group], device=self.device)
+        back = torch.empty_like(order)
+        back[order] = torch.arange(len(order), device=self.device)
         return F.normalize(torch.cat(rows), dim=-1)[back]
 
     def in_context(self, vectors: Tensor, triggers: Tensor, contexts: Tensor) -> Tensor:
@@ -193,15 +181,3 @@ def _bert(model: ModelFolder, dropout: float) -> Any:
 def _with_nothing(vectors: Tensor) -> Tensor:
     """A row of zeros behind the others: -1 leads there, where nothing was said."""
     return torch.cat([vectors, vectors.new_zeros(1, vectors.shape[1])])
-
-
-def _batches(order: Sequence[int], texts: Sequence[Tokens]) -> Iterator[list[int]]:
-    """Cut rows, shortest text first, into batches of ``TOKEN_BUDGET``."""
-    batch: list[int] = []
-    for row in order:
-        if batch and (len(batch) + 1) * len(texts[row]) > TOKEN_BUDGET:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch

@@ -34,7 +34,6 @@ _TEMPERATURE: Final = 0.05
 _JUDGED: Final = 80
 _EQUAL: Final = 2
 """So many cosines, the first, weigh the same, and the others nothing: that of the maps, and of trigger and response."""
-_MAPS: Final = ("context.", "response.")
 _NO_CONTEXT: Final = 0.3
 """Share of examples whose context is hidden, so that the head can do without."""
 
@@ -73,12 +72,15 @@ class HeadNetwork(nn.Module):
     """``QualityHead`` with gradients: also for an encoder that is trained together with it.
 
     Args:
-        maps: whether it has maps of its own; False for a model whose projections give ``asked`` and ``answered``.
+        maps: whether it has maps; False while a model is trained, whose projections give ``asked`` and ``answered``.
+
+    Attributes:
+        learns_maps: whether the maps are its own. A trained model's, see ``head_over``, stay as they are.
     """
 
     def __init__(self, dim: int, recipe: HeadRecipe, *, maps: bool = True) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim, self.learns_maps = dim, maps
         self.context = Projection(TURNS, dim, recipe.width) if maps else None
         self.response = Projection(1, dim, recipe.width) if maps else None
         self.inner = nn.Linear(width_of(_READ, TURNS, dim), recipe.hidden)
@@ -91,8 +93,11 @@ class HeadNetwork(nn.Module):
     def mapped(self, turns: Sequence[Tensor], responses: Tensor) -> tuple[Tensor, Tensor]:
         """Asked and answered, (n, dim) each, of turns (the trigger first) and responses."""
         if self.context is None or self.response is None:
-            raise ValueError("this head has no maps of its own")
-        return self.context(*map(self.dropout, turns)), self.response(self.dropout(responses))
+            raise ValueError("this head has no maps")
+        read = [*turns, responses]
+        if self.learns_maps:
+            read = list(map(self.dropout, read))
+        return self.context(*read[:-1]), self.response(read[-1])
 
     def forward(self, asked: Tensor, answered: Tensor, turns: Sequence[Tensor], responses: Tensor) -> Tensor:
         """Log odds, (n,)."""
@@ -116,7 +121,7 @@ class HeadNetwork(nn.Module):
         outer = np.zeros(len(scale), np.float32)
         outer[: 1 + TURNS] = array_of(self.outer.weight)[0]
         maps = None
-        if self.context is not None and self.response is not None:
+        if self.learns_maps and self.context is not None and self.response is not None:
             maps = Projections(response=_map(self.response), context=_map(self.context))
         return QualityHead(
             fingerprints=tuple(fingerprints),
@@ -133,17 +138,18 @@ class HeadNetwork(nn.Module):
 
 
 def head_over(projections: Projections, dim: int, recipe: HeadRecipe) -> HeadNetwork | None:
-    """A network that begins with the maps of a trained model; None for a model without, or with others."""
+    """A network over the maps of a trained model, which stay as they are; None for a model without, or with others."""
     response, context = projections.response, projections.context
     if response is None or context is None or context.inputs != TURNS or len(response.inner) != len(context.inner):
         return None
     network = HeadNetwork(dim, replace(recipe, width=len(context.inner)))
+    network.learns_maps = False
     parts = ("inner.weight", "inner.bias", "outer.weight", "outer.bias")
     with torch.no_grad():
         for side, given in (("context", context), ("response", response)):
             arrays = (given.inner, given.inner_bias, given.outer, given.outer_bias)
             for part, array in zip(parts, arrays, strict=True):
-                network.get_parameter(f"{side}.{part}").copy_(torch.from_numpy(array))
+                network.get_parameter(f"{side}.{part}").requires_grad_(False).copy_(torch.from_numpy(array))
     return network
 
 
@@ -181,29 +187,27 @@ def fit_head(
     begin: HeadNetwork | None = None,
     progress: Progress | None = None,
 ) -> QualityHead:
-    """Learn a head, with maps of its own, for an encoder that stays as it is. Equal seed and material: equal heads.
+    """Learn a head for an encoder that stays as it is. Equal seed and material: equal heads.
 
     Args:
-        begin: the network to go on with. Its maps are those of the model and stay, so the head has none of its own; a
-            new network, whose maps are learned, where it is None.
+        begin: the network to go on with; a new one, whose maps are learned, where it is None.
     """
     recipe, show = recipe or HeadRecipe(), progress or (lambda _stage, _done, _total: None)
     torch.manual_seed(recipe.seed)
     network = begin or HeadNetwork(material.vectors.shape[1], recipe)
-    learner = _Learner(material, recipe, network, maps=begin is None)
+    learner = _Learner(material, recipe, network)
     learner.by_contrast(show)
     if material.judgements.rated is not None:
         learner.by_ratings(show)
     network.eval()
-    head = network.exported(fingerprints, facts or {})
-    return head if begin is None else replace(head, maps=None)
+    return network.exported(fingerprints, facts or {})
 
 
 class _Learner:
-    """One fit: material, network, whether its maps are learned, and the numbers that are drawn."""
+    """One fit: material, network, and the numbers that are drawn."""
 
-    def __init__(self, material: HeadMaterial, recipe: HeadRecipe, network: HeadNetwork, *, maps: bool) -> None:
-        self.material, self.recipe, self.network, self.maps = material, recipe, network, maps
+    def __init__(self, material: HeadMaterial, recipe: HeadRecipe, network: HeadNetwork) -> None:
+        self.material, self.recipe, self.network = material, recipe, network
         self._rng = np.random.default_rng(recipe.seed)
         weights = np.array([weight for _, weight in material.pairs])
         self._sizes = np.maximum(np.round(recipe.batch * weights / weights.sum()), 1).astype(int).tolist()
@@ -211,7 +215,7 @@ class _Learner:
     def by_contrast(self, show: Progress) -> None:
         recipe, network = self.recipe, self.network
         steps = recipe.steps
-        learned = [one for name, one in network.named_parameters() if self.maps or not name.startswith(_MAPS)]
+        learned = [one for one in network.parameters() if one.requires_grad]
         optimiser = torch.optim.AdamW(learned, lr=recipe.rate, weight_decay=recipe.decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=max(steps, 2))
         network.train()
@@ -251,11 +255,11 @@ class _Learner:
 
     def _contrast(self) -> Tensor:
         turns, responses, rows = self._drawn()
-        asked, answered = self._mapped(turns, responses)
+        asked, answered = self.network.mapped(turns, responses)
         same = torch.from_numpy(rows[:, None] == rows[None, :])
         same.fill_diagonal_(False)
         loss = 0.5 * told_from_others(self.network, asked, answered, turns, responses, same)
-        return loss + contrast(asked, answered, same, _TEMPERATURE) if self.maps else loss
+        return loss + contrast(asked, answered, same, _TEMPERATURE) if self.network.learns_maps else loss
 
     def _adversarial(self) -> Tensor:
         known = self.material.judgements.contrasted
@@ -272,16 +276,7 @@ class _Learner:
 
     def _logits(self, replies: Replies) -> Tensor:
         turns, responses = self._vectors(replies)
-        return self.network(*self._mapped(turns, responses), turns, responses)  # type: ignore[no-any-return]
-
-    def _mapped(self, turns: Sequence[Tensor], responses: Tensor) -> tuple[Tensor, Tensor]:
-        """Asked and answered; nothing drops out of what maps read that stay as they are."""
-        dropping = self.network.dropout.training
-        self.network.dropout.train(dropping and self.maps)
-        with torch.set_grad_enabled(self.maps and torch.is_grad_enabled()):
-            found = self.network.mapped(turns, responses)
-        self.network.dropout.train(dropping)
-        return found
+        return self.network(*self.network.mapped(turns, responses), turns, responses)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def _parts(self, turns: Sequence[Tensor], responses: Tensor) -> Tensor:

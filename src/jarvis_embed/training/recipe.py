@@ -124,7 +124,6 @@ RECIPES: Final[dict[str, Recipe]] = {
         sources={"chitchat": 1.0},
         objectives=Objectives(quality=0.3),
         segments=14_000,
-        gate=Gate(gains=(_REPLIES, _QUALITY)),
         batch_pairs=224,
         batch_segments=28,
         rate=1.2e-4,

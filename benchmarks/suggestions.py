@@ -23,8 +23,8 @@ from jarvis_embed.evaluation.histories import chitchat_history
 from jarvis_embed.messages import Pair
 from jarvis_embed.models.encoder import Encoder, load_encoder
 from jarvis_embed.models.engine import Vectors
-from jarvis_embed.pipeline import _PER_TRIGGER, rank
-from jarvis_embed.spaces.build import _min_similarity
+from jarvis_embed.pipeline import PER_TRIGGER, rank
+from jarvis_embed.spaces.build import min_similarity_of
 from jarvis_embed.spaces.index import TriggerIndex
 from jarvis_embed.spaces.space import Neighbour
 
@@ -39,7 +39,7 @@ def of_model(encoder: Encoder, known: Sequence[Pair], asked: Sequence[Pair], nei
     texts = list(answered)
     vectors_of_triggers = encoder.embed(texts)
     index = TriggerIndex.build(vectors_of_triggers)
-    threshold = _min_similarity(index, vectors_of_triggers)
+    threshold = min_similarity_of(index, vectors_of_triggers)
     replies = encoder.embed([pair.response for pair in known])
     queries = encoder.embed([pair.trigger for pair in asked])
     scores, rows = index.search(queries, neighbours)
@@ -48,7 +48,7 @@ def of_model(encoder: Encoder, known: Sequence[Pair], asked: Sequence[Pair], nei
         found = [
             Neighbour(one, float(score), one, 0)
             for score, place in zip(near, places, strict=True)
-            for one in answered[texts[place]][-_PER_TRIGGER:]
+            for one in answered[texts[place]][-PER_TRIGGER:]
         ]
         vectors = replies[[one.response_row for one in found]]
         ways: dict[str, Vectors | None] = {"agreement": None}

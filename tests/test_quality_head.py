@@ -11,9 +11,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import jarvis_embed as je
 import tiny
+from jarvis_embed.cli import app
 from jarvis_embed.errors import HeadsMissing, InputError, WeightsDamaged
 from jarvis_embed.evaluation import quality as asked_for
 from jarvis_embed.evaluation.competitors import EncoderCompetitor
@@ -24,7 +26,7 @@ from jarvis_embed.messages import Conversation, Message
 from jarvis_embed.models.encoder import Encoder, load_encoder
 from jarvis_embed.models.projections import Projection, Projections
 from jarvis_embed.models.quality_head import FACTS_FILE, HEAD_FILE, QualityHead, read_head, width_of, write_head
-from jarvis_embed.models.quality_store import remove_own_head, store_head
+from jarvis_embed.models.quality_store import store_head
 from jarvis_embed.models.store import add_model
 from jarvis_embed.training import ground
 from jarvis_embed.training.judgements import TURNS, Contrasted, Judgements, Ratings
@@ -157,8 +159,11 @@ def with_head(folder: Path, home: Path, head: QualityHead | None = None) -> Enco
 
 def test_one_s_own_head_can_be_taken_away_again(home: Path, tiny_folder: Path) -> None:
     assert with_head(tiny_folder, home).quality_head is not None
-    assert remove_own_head("tiny", home)
+    undo = ["train", "quality", str(tiny_folder), "--undo"]
+    assert "Score all pairs anew" in CliRunner().invoke(app, undo).stdout
     assert load_encoder(tiny_folder, home=home, precision="fp32").quality_head is None
+    assert "No quality head was trained" in CliRunner().invoke(app, undo).stdout
+    assert json.loads(CliRunner().invoke(app, [*undo, "--json"]).stdout) == {"model": "tiny", "removed": False}
 
 
 def test_a_new_head_scores_the_pairs_of_a_space_anew(home: Path, tiny_folder: Path, history: Path) -> None:

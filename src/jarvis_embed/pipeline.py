@@ -33,7 +33,9 @@ THEN: Final = 0.25
 """How much what a history shows of a reply counts, beside what the model says of it now (docs/quality.md)."""
 
 _TEMPERATURE: Final = 0.2
-_PER_TRIGGER: Final = 10
+PER_TRIGGER: Final = 10
+"""Pairs of one trigger that are looked at, the newest."""
+
 _MS_PER_DAY: Final = 86_400_000
 _LOOKED_BACK: Final = 200
 """Turns of a conversation in which the running thread is looked for; they also tell its usual pace."""
@@ -144,7 +146,7 @@ def _embed(space: Space, _settings: SuggestSettings, draft: _Draft) -> _Draft:
 
 def _search(space: Space, settings: SuggestSettings, draft: _Draft) -> _Draft:
     assert draft.vector is not None  # noqa: S101  the stage before has put it there
-    found = space.neighbours(draft.vector, triggers=settings.neighbours, per_trigger=_PER_TRIGGER)
+    found = space.neighbours(draft.vector, triggers=settings.neighbours, per_trigger=PER_TRIGGER)
     near = tuple(n for n in found if n.score >= draft.threshold)
     known = space.pair_quality([n.pair_id for n in near])
     good = [row for row, quality in enumerate(known.tolist()) if not quality < settings.min_quality]  # NaN is not worse

@@ -8,8 +8,11 @@ from typing import Annotated
 
 import typer
 
+from ..config import load_settings
 from ..home import home_folder
 from ..models.encoder import load_encoder
+from ..models.quality_store import remove_own_head
+from ..models.store import find_model
 from .output import HomeOption, JsonOption, PrecisionOption, count, out, print_json, progress_bar
 
 
@@ -22,6 +25,9 @@ def quality(
         typer.Option("--data", help="Folder with public files; without it, only your feedback is learned from."),
     ] = None,
     steps: Annotated[int, typer.Option(min=2, help="Steps of the head; 0.2 s each on one core.")] = 1500,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Remove the head that this command trained: the model's own counts again.")
+    ] = False,
     precision: PrecisionOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -35,6 +41,16 @@ def quality(
 
     start = time.perf_counter()
     root = home_folder(home)
+    if undo:
+        name = find_model(model if model is not None else load_settings(root).model, root).name
+        removed = remove_own_head(name, root)
+        if as_json:
+            print_json({"model": name, "removed": removed})
+        elif removed:
+            out.print(f"Removed. Score all pairs anew: jarvis-embed build {name}", soft_wrap=True)
+        else:
+            out.print(f"No quality head was trained for {name}.", soft_wrap=True)
+        return
     encoder = load_encoder(model, home=root, precision=precision, cache=0)
     with progress_bar(hidden=as_json) as show:
         found = train_quality(encoder, root, data=data, steps=steps, progress=show)

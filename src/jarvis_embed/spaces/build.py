@@ -330,7 +330,7 @@ def _write(
         texts=len(keys),
         cut=cut,
         index=index.kind,
-        min_similarity=_min_similarity(index, vectors[: wanted.triggers]),
+        min_similarity=min_similarity_of(index, vectors[: wanted.triggers]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=library_versions(),
         files=file_marks(staging, (VECTORS_FILE, PAIRS_FILE, INDEX_FILE, QUALITY_FILE, *segment_files, *heads)),
@@ -351,7 +351,7 @@ def _write_quality(staging: Path, encoder: Encoder, library: Library, wanted: _W
     write_quality(staging, found, scale, encoder.fingerprint, quality_mark(weights, encoder))
 
 
-def _min_similarity(index: TriggerIndex, triggers: Vectors) -> float:
+def min_similarity_of(index: TriggerIndex, triggers: Vectors) -> float:
     """How near the nearest other trigger is, for all but the loneliest 5 % of this history's triggers.
 
     A new message that is farther than this from everything is unlike this history, in the scale of this model:

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 import jarvis_embed as je
 import tiny
 from jarvis_embed.cli import app
+from jarvis_embed.cli.compare import print_comparison
 from jarvis_embed.config import load_settings, save_settings
 from jarvis_embed.errors import EvaluationError, SourceError, UnknownModel
 from jarvis_embed.evaluation import classifiers, compare
@@ -403,3 +404,15 @@ def test_a_purge_forgets_the_comparison_and_its_page(two_models: Path, compared:
     forget(two_models, Wish(before_ms=1_000_000))
     assert not comparison_path(two_models).exists()
     assert not report_path(two_models).exists()
+
+
+def test_four_models_fit_into_a_terminal(compared: Json, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither the names of the rows nor a figure is cut off."""
+    model = compared["models"][0]
+    names = ["minilm-l6", "minilm-l6-reference", "bge-small", "bge-small-reference"]
+    print_comparison({**compared, "models": [{**model, "name": name} for name in names]})
+    shown = capsys.readouterr().out
+    accuracy = next(row["value"] for row in model["metrics"] if row["name"] == "response_accuracy")
+    line = next(line for line in shown.splitlines() if line.startswith("response accuracy"))
+    assert line.split()[2:] == [f"{accuracy:.3f}"] * 4
+    assert "…" not in shown

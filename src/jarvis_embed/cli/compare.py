@@ -17,6 +17,9 @@ from .output import HomeOption, JsonOption, err, out, print_json, progress_bar
 
 _SHOWN = ("trigger_f1", "response_f1", "reply_similarity", "response_accuracy", "general_similarity")
 
+_NAMED, _NARROW, _FEW = 18, 13, 3
+"""Width of the rows' names at least; and of a model, where there are more than so few: four fit into 80 columns."""
+
 Json = Mapping[str, Any]
 
 
@@ -55,23 +58,24 @@ def compare(
     if as_json:
         print_json(found)
         return
-    _print(found)
+    print_comparison(found)
     out.print(f"\n[bold]{found['recommendation']['reason']}[/]", soft_wrap=True)
     out.print(f"Stored: {path}. Next: jarvis-embed report", style="dim", soft_wrap=True)
 
 
-def _print(found: Json) -> None:
+def print_comparison(found: Json) -> None:
     out.print(
         f"On {found['source']}, {found['part']}; seed {found['seed']}; {found['threads']} threads for each model; "
-        f"{found['seconds']:.0f} s. In brackets 95 % intervals over conversations; below them the paired difference "
-        f"to {found['baseline']}.",
+        f"{found['seconds']:.0f} s. Below each figure its 95 % interval over conversations, and the paired difference "
+        f"to {found['baseline']}, in points.",
         style="dim",
         soft_wrap=True,
     )
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("")
+    table.add_column("", min_width=_NAMED)
+    narrow = _NARROW if len(found["models"]) > _FEW else None
     for model in found["models"]:
-        table.add_column(model["name"], justify="right", no_wrap=True)
+        table.add_column(model["name"], justify="right", overflow="fold", max_width=narrow)
     keys = [key_of(row) for row in found["models"][0]["metrics"] if row["name"] in _SHOWN and row["value"] is not None]
     for key in keys:
         name, *where = key.split(" · ")
@@ -94,9 +98,9 @@ def _print(found: Json) -> None:
 
 def _cell(model: Json, key: str, found: Json) -> str:
     row = row_of(model, key)
-    value = f"[bold]{row['value']:.3f}[/] ({row['interval']['low']:.3f}–{row['interval']['high']:.3f})"
+    value = f"[bold]{row['value']:.3f}[/]\n[dim]{row['interval']['low']:.3f}–{row['interval']['high']:.3f}[/]"
     difference = model["against"].get(found["baseline"], {}).get(key)
-    return value if difference is None else f"{value}\n[dim]{points(difference, signed=True)}[/]"
+    return value if difference is None else f"{value}\n{points(difference, signed=True).removesuffix(' points')}"
 
 
 def _sizes(models: list[Json]) -> list[tuple[str, list[str]]]:

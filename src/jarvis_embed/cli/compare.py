@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ..config import Precision
 from ..evaluation.compare import run_comparison
-from ..evaluation.comparison import called, key_of, points, row_of, store_comparison
+from ..evaluation.comparison import called, in_points, key_of, row_of, store_comparison
 from ..home import home_folder
 from .exam import DataOption, HistoryOption, choose_history
 from .output import HomeOption, JsonOption, err, out, print_json, progress_bar
@@ -100,7 +100,7 @@ def _cell(model: Json, key: str, found: Json) -> str:
     row = row_of(model, key)
     value = f"[bold]{row['value']:.3f}[/]\n[dim]{row['interval']['low']:.3f}–{row['interval']['high']:.3f}[/]"
     difference = model["against"].get(found["baseline"], {}).get(key)
-    return value if difference is None else f"{value}\n{points(difference, signed=True).removesuffix(' points')}"
+    return value if difference is None else f"{value}\n{in_points(difference, signed=True)}"
 
 
 def _sizes(models: list[Json]) -> list[tuple[str, list[str]]]:

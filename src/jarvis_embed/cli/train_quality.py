@@ -37,12 +37,9 @@ def quality(
     Without --data, feedback on 20 replies or more, good and bad, is added to what public ratings said. With it, a
     quality head is trained for the model, and the weights are fitted anew. The next build scores all pairs by that.
     """
-    from ..training.quality_run import train_quality
-
-    start = time.perf_counter()
     root = home_folder(home)
     if undo:
-        name = find_model(model if model is not None else load_settings(root).model, root).name
+        name = find_model(model or load_settings(root).model, root).name
         removed = remove_own_head(name, root)
         if as_json:
             print_json({"model": name, "removed": removed})
@@ -51,6 +48,9 @@ def quality(
         else:
             out.print(f"No quality head was trained for {name}.", soft_wrap=True)
         return
+    from ..training.quality_run import train_quality
+
+    start = time.perf_counter()
     encoder = load_encoder(model, home=root, precision=precision, cache=0)
     with progress_bar(hidden=as_json) as show:
         found = train_quality(encoder, root, data=data, steps=steps, progress=show)

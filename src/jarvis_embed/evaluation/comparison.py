@@ -166,9 +166,14 @@ def gain_or_loss(comparison: Json | None, before: str, after: str, fingerprints:
 
 def points(difference: Json, *, signed: bool) -> str:
     """``0.4 ± 1.1 points``; signed: ``−0.4 ± 1.1 points``."""
+    return f"{in_points(difference, signed=signed)} points"
+
+
+def in_points(difference: Json, *, signed: bool) -> str:
+    """The same without the word, for where it is said already: ``0.4 ± 1.1``."""
     value, half = 100 * difference["value"], 50 * (difference["interval"]["high"] - difference["interval"]["low"])
     sign = ("−" if value < 0 else "+") if signed else ""
-    return f"{sign}{abs(value):.1f} ± {half:.1f} points"
+    return f"{sign}{abs(value):.1f} ± {half:.1f}"
 
 
 def _gives_up_little(model: Json, best: Json, keys: Sequence[str]) -> bool:

@@ -3,15 +3,17 @@
     python benchmarks/suggestions.py [MODEL…] [--home HOME] [--parent minilm-l6] [--triggers 1000] [--neighbours 50]
 
 Validation triggers of chitchat, against pairs of its training part: the mean cosine, under the frozen reference, of the
-first reply to the one that was given. Relative gains are over the parent ranked by agreement, with 95 % intervals over
-conversations. Pairs have no quality of their own here: it is what the model says of a reply that is measured.
+first reply to the one that was given. Candidates are the replies to the nearest triggers, and, for a model with a side
+for replies, as many that fit the message best, as ``suggest`` takes them. Relative gains are over the parent ranked by
+agreement, with 95 % intervals over conversations. Pairs have no quality of their own here: it is what the model says of
+a reply that is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ from jarvis_embed.models.encoder import Encoder, load_encoder
 from jarvis_embed.models.engine import Vectors
 from jarvis_embed.pipeline import PER_TRIGGER, rank
 from jarvis_embed.spaces.build import min_similarity_of
-from jarvis_embed.spaces.index import TriggerIndex
+from jarvis_embed.spaces.index import TriggerIndex, nearest_rows
 from jarvis_embed.spaces.space import Neighbour
 
 SEED = 1
@@ -40,28 +42,65 @@ def of_model(encoder: Encoder, known: Sequence[Pair], asked: Sequence[Pair], nei
     vectors_of_triggers = encoder.embed(texts)
     index = TriggerIndex.build(vectors_of_triggers)
     threshold = min_similarity_of(index, vectors_of_triggers)
-    replies = encoder.embed([pair.response for pair in known])
+    replies, triggers = encoder.embed([pair.response for pair in known]), encoder.embed([p.trigger for p in known])
     queries = encoder.embed([pair.trigger for pair in asked])
+    fitting = latest(encoder.as_responses(replies), known) if encoder.has_response_side else None
     scores, rows = index.search(queries, neighbours)
-    head, first = encoder.quality_head, defaultdict(list)
-    for pair, near, places in zip(asked, scores, rows, strict=True):
+    first = defaultdict(list)
+    for pair, query, near, places in zip(asked, queries, scores, rows, strict=True):
         found = [
             Neighbour(one, float(score), one, 0)
             for score, place in zip(near, places, strict=True)
             for one in answered[texts[place]][-PER_TRIGGER:]
         ]
-        vectors = replies[[one.response_row for one in found]]
-        ways: dict[str, Vectors | None] = {"agreement": None}
-        if head is not None:
-            many = len(found)
-            ways["agreement × head"] = encoder.reply_quality([pair.trigger] * many, [pair.context] * many, vectors)
-        if encoder.has_response_side:
-            said = encoder.embed_with_context(pair.trigger, pair.context)
-            ways["agreement × cosine of asked and answered"] = np.clip(encoder.as_responses(vectors) @ said, 0, 1)
-        for way, now in ways.items():
-            best = rank(found, vectors, threshold=threshold, half_life_days=365.0, now=now)[0]
+        for way, chosen, fit, now in ways(encoder, pair, query, found, fitting, replies, triggers, neighbours):
+            vectors = replies[[one.response_row for one in chosen]]
+            best = rank(chosen, vectors, threshold=threshold, half_life_days=365.0, fit=fit, now=now)[0]
             first[way].append(known[best.neighbour.pair_id].response)
     return dict(first)
+
+
+def latest(vectors: Vectors, known: Sequence[Pair]) -> tuple[Vectors, np.ndarray]:
+    """Of equal replies the last: vectors, and which pairs they are."""
+    rows = np.array(sorted({pair.response: row for row, pair in enumerate(known)}.values()))
+    return vectors[rows], rows
+
+
+def ways(
+    encoder: Encoder,
+    pair: Pair,
+    query: Vectors,
+    near: list[Neighbour],
+    fitting: tuple[Vectors, np.ndarray] | None,
+    replies: Vectors,
+    triggers: Vectors,
+    neighbours: int,
+) -> Iterator[tuple[str, list[Neighbour], Vectors | None, Vectors | None]]:
+    """Each way of ranking: its name, the candidates, how well each fits, and the quality of each."""
+
+    def judged(chosen: list[Neighbour]) -> Vectors:
+        rows = [one.response_row for one in chosen]
+        return encoder.reply_quality([pair.trigger] * len(rows), [pair.context] * len(rows), replies[rows])
+
+    yield "agreement", near, None, None
+    if encoder.quality_head is not None:
+        yield "agreement × head", near, None, judged(near)
+    if fitting is None:
+        return
+    said = encoder.embed_with_context(pair.trigger, pair.context)
+
+    def fit(chosen: list[Neighbour]) -> Vectors:
+        return encoder.as_responses(replies[[one.response_row for one in chosen]]) @ said
+
+    yield "agreement × fit", near, None, np.clip(fit(near), 0, 1)
+    there = {one.pair_id for one in near}
+    more = [int(fitting[1][row]) for _, row in nearest_rows(fitting[0], said, neighbours)]
+    every = near + [Neighbour(row, float(triggers[row] @ query), row, 0) for row in more if row not in there]
+    fits = fit(every)
+    yield "with replies that fit: agreement", every, fits, None
+    yield "with replies that fit: agreement × fit", every, fits, np.clip(fits, 0, 1)
+    if encoder.quality_head is not None:
+        yield "with replies that fit: agreement × head", every, fits, judged(every)
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
 """One message in, ranked replies out: embed → search → classify → rank → fetch, each stage timed.
 
-The replies are the history's own. What ranks them is match times quality. Match: how near their trigger is to the
-message, how much the other neighbours' replies agree with them, and how recent they are. Quality: how good the reply
-was then, and how good it would be now.
+The replies are the history's own: those to messages like this one, and, with a model that was trained on pairs, those
+that would answer it, whatever they were said to. What ranks them is match times quality. Match: how near their trigger
+is to the message and how well they fit it, how much the other neighbours' replies agree with them, and how recent they
+are. Quality: how good the reply was then, and how good it would be now.
 """
 
 from __future__ import annotations
@@ -147,7 +148,13 @@ def _embed(space: Space, _settings: SuggestSettings, draft: _Draft) -> _Draft:
 def _search(space: Space, settings: SuggestSettings, draft: _Draft) -> _Draft:
     assert draft.vector is not None  # noqa: S101  the stage before has put it there
     found = space.neighbours(draft.vector, triggers=settings.neighbours, per_trigger=PER_TRIGGER)
-    near = tuple(n for n in found if n.score >= draft.threshold)
+    near = [n for n in found if n.score >= draft.threshold]
+    if (
+        near and draft.asked is not None
+    ):  # the message is like others: then also what would answer it, said to any other
+        there = {n.pair_id for n in near}
+        fitting = space.answering(draft.asked, draft.vector, settings.neighbours)
+        near += [n for n in fitting if n.pair_id not in there]
     known = space.pair_quality([n.pair_id for n in near])
     good = [row for row, quality in enumerate(known.tolist()) if not quality < settings.min_quality]  # NaN is not worse
     return replace(
@@ -170,22 +177,24 @@ def _rank(space: Space, settings: SuggestSettings, draft: _Draft) -> _Draft:
     if not draft.neighbours:
         return draft
     vectors = space.vectors([n.response_row for n in draft.neighbours])
+    fit = None if draft.asked is None else space.encoder.as_responses(vectors) @ draft.asked
     ranked = rank(
         draft.neighbours,
         vectors,
         threshold=draft.threshold,
         half_life_days=settings.half_life_days,
-        now=_quality_now(space, draft, vectors),
+        fit=fit,
+        now=_quality_now(space, draft, vectors, fit),
         then=draft.known,
     )
     return replace(draft, ranked=tuple(ranked))
 
 
-def _quality_now(space: Space, draft: _Draft, vectors: Vectors) -> Vectors | None:
+def _quality_now(space: Space, draft: _Draft, vectors: Vectors, fit: Vectors | None) -> Vectors | None:
     """How good each neighbour's reply would be to this message, 0 to 1; None where the model cannot tell."""
     head = space.encoder.quality_head
     if head is None:
-        return None if draft.asked is None else np.clip(space.encoder.as_responses(vectors) @ draft.asked, 0, 1)
+        return None if fit is None else np.clip(fit, 0, 1)
     turns = space.encoder.embed_turns([draft.text], [draft.context], head.turns - 1)
     return head.scores([np.repeat(turn, len(vectors), axis=0) for turn in turns], vectors, space.encoder.projections)
 
@@ -294,20 +303,23 @@ def rank(
     *,
     threshold: float,
     half_life_days: float,
+    fit: Vectors | None = None,
     now: Vectors | None = None,
     then: Vectors | None = None,
 ) -> list[_Ranked]:
     """Order the replies of ``neighbours``, like ones merged.
 
     A reply scores ``match × quality``, and its match is ``agreement × recency``. Agreement is the mean cosine of its
-    vector with the replies of all neighbours, its own among them, each weighted by the nearness of its trigger: so the
-    nearest neighbour begins ahead, and a reply that others gave too overtakes it. (On 1,500 held-out chitchat triggers
-    the first reply's cosine to the true one rose from 0.171 ± 0.004 for the nearest neighbour's to 0.245 ± 0.005.)
+    vector with the replies of all neighbours, its own among them, each weighted by the nearness of its trigger, or,
+    where the model knows how well replies fit, by the mean of that and of the nearness: so the nearest neighbour begins
+    ahead, and a reply that others gave too overtakes it. (On 1,500 held-out chitchat triggers the first reply's cosine
+    to the true one rose from 0.171 ± 0.004 for the nearest neighbour's to 0.245 ± 0.005.)
     Recency is 1 for the newest neighbour and falls to 0.9 with age, halfway each ``half_life_days``: an old answer is
     still an answer.
 
     Args:
         vectors: (n, dim) float32, of the response of each neighbour.
+        fit: (n,) cosine of asked and answered, of a model that has a side for replies.
         now: (n,) how good the reply would be to this message, 0 to 1: what the quality head says, or, where a model
             has a side for replies and no head, their cosine (docs/quality.md: the first reply's cosine to the true one
             rises by 5 %).
@@ -316,6 +328,8 @@ def rank(
         threshold: the space's; nearness is measured in its scale, for cosines of one model mean nothing in another.
     """
     similarity = np.array([n.score for n in neighbours], np.float64)
+    if fit is not None:
+        similarity = (similarity + fit) / 2
     nearness = np.exp((similarity - similarity.max()) / (_TEMPERATURE * max(1 - threshold, 0.01)))
     likeness = np.clip(vectors @ vectors.T, 0, 1).astype(np.float64)
     agreement = likeness @ nearness / nearness.sum()

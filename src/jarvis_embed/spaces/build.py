@@ -25,6 +25,7 @@ from ..library import Library
 from ..models.encoder import Encoder
 from ..models.engine import Vectors
 from ..models.store import model_home
+from .answers import ANSWERS_FILE, write_answers
 from .artifact import Stream, open_artifact, write_artifact
 from .generations import building_folder, current_folder, promote, prune, remove_generations
 from .heads_store import carry_heads, refresh_heads
@@ -220,6 +221,8 @@ def _unchanged(folder: Path, encoder: Encoder, library: Library) -> BuildReport 
             return None
         if SEGMENTS_FILE not in m.files:  # built when conversations could not be searched
             return None
+        if encoder.has_response_side and ANSWERS_FILE not in m.files:  # … nor replies by what they answer
+            return None
         check_files(folder, m, checksums=True)
         quality = open_quality(folder, m.files, encoder.fingerprint)
         if quality is None or quality.made_with != quality_mark(read_weights(library.home), encoder):
@@ -315,6 +318,7 @@ def _write(
     _write_quality(staging, encoder, library, wanted, vectors)
     index = TriggerIndex.build(vectors[: wanted.triggers])
     write_artifact(staging / INDEX_FILE, {"faiss": index.serialised()}, fingerprint)
+    answer_files = write_answers(staging, encoder, vectors, pairs)
     report("index", 2, 3)
     segments, segment_files = write_segments(staging, encoder, library, log, old, report)
     manifest = Manifest(
@@ -333,7 +337,9 @@ def _write(
         min_similarity=min_similarity_of(index, vectors[: wanted.triggers]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=library_versions(),
-        files=file_marks(staging, (VECTORS_FILE, PAIRS_FILE, INDEX_FILE, QUALITY_FILE, *segment_files, *heads)),
+        files=file_marks(
+            staging, (VECTORS_FILE, PAIRS_FILE, INDEX_FILE, QUALITY_FILE, *answer_files, *segment_files, *heads)
+        ),
         segments=segments,
     )
     write_manifest(staging, manifest)

@@ -42,6 +42,13 @@ def stored_pairs(arrays: Mapping[str, Array], place: int) -> Iterator[StoredPair
         )
 
 
+def stored_pair(arrays: Mapping[str, Array], position: int) -> tuple[int, StoredPair]:
+    """Which trigger, by its place, the pair at ``position`` has; and the pair."""
+    place = int(np.searchsorted(arrays["first"], position, side="right")) - 1
+    identity, row, ms = (int(arrays[name][position]) for name in ("pair_id", "response_row", "response_ms"))
+    return place, (identity, row, ms)
+
+
 class Delta:
     """A delta opened over the vectors of its base. Its rows are few enough to compare all of them (docs/index.md)."""
 
@@ -76,6 +83,24 @@ class Delta:
         own = dict(zip(self._rows[places[0]].tolist(), scores[0].tolist(), strict=True))
         merged = own | {row: score for score, row in found if row >= 0}
         return sorted(((score, row) for row, score in merged.items()), key=lambda pair: -pair[0])[:k]
+
+    @property
+    def gone(self) -> int:
+        """How many pairs of the base are no more."""
+        return len(self._gone)
+
+    def is_gone(self, identity: int) -> bool:
+        """Whether this pair of the base is no more."""
+        return identity in self._gone
+
+    def responses(self) -> Vectors:
+        """The vectors of the new pairs' responses, (pairs, dim) float32, in the order of ``pair``."""
+        return self.vectors(np.asarray(self._arrays["response_row"]))
+
+    def pair(self, position: int) -> tuple[int, StoredPair]:
+        """The row of the trigger of a new pair, and the pair."""
+        place, pair = stored_pair(self._arrays, position)
+        return int(self._rows[place]), pair
 
     def pairs_of(self, row: int, in_base: Iterable[StoredPair]) -> Iterator[StoredPair]:
         """The pairs of a trigger row, newest first: those of the base that still are, and the new ones."""

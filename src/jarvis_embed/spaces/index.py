@@ -108,6 +108,15 @@ class TriggerIndex:
         return _rescored(queries, candidates, self._vectors, k)
 
 
+def nearest_rows(vectors: Vectors, query: Vectors, k: int) -> list[tuple[float, int]]:
+    """The ``k`` rows with the highest cosines, (cosine, row), read from a file in blocks; the earlier among equals."""
+    scores = np.concatenate(
+        [vectors[start : start + _BLOCK] @ query for start in range(0, len(vectors), _BLOCK)] or [np.empty(0)]
+    )
+    best = np.argsort(-scores, kind="stable")[:k]
+    return list(zip(scores[best].tolist(), best.tolist(), strict=True))
+
+
 def _rescored(
     queries: Vectors, candidates: npt.NDArray[np.int64], vectors: Vectors, k: int
 ) -> tuple[Vectors, npt.NDArray[np.int64]]:

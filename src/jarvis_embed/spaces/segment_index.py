@@ -25,14 +25,12 @@ import numpy.typing as npt
 
 from ..models.engine import Vectors
 from .artifact import Array, open_artifact
-from .index import TriggerIndex
+from .index import TriggerIndex, nearest_rows
 from .manifest import Manifest
 
 SEGMENTS_FILE: Final = "segments.safetensors"
 SEGMENTS_DELTA: Final = "segments-delta.safetensors"
 SEGMENT_INDEX_FILE: Final = "segments-index.safetensors"
-
-_BLOCK: Final = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ class SegmentIndex:
         """
         found = [(score, row) for score, row in self._in_whole(vector, k + len(self._gone)) if row not in self._gone]
         for part in self._parts[1:]:
-            found += [(score, self._rows + row) for score, row in _best(part["vectors"], vector, k)]
+            found += [(score, self._rows + row) for score, row in nearest_rows(part["vectors"], vector, k)]
         return sorted(found, key=lambda one: (-one[0], one[1]))[:k]
 
     def segment(self, row: int) -> StoredSegment:
@@ -112,15 +110,6 @@ class SegmentIndex:
 
     def _in_whole(self, vector: Vectors, k: int) -> list[tuple[float, int]]:
         if self._index is None:
-            return _best(self._parts[0]["vectors"], vector, k)
+            return nearest_rows(self._parts[0]["vectors"], vector, k)
         scores, rows = self._index.search(vector[None], k)
         return [(score, row) for score, row in zip(scores[0].tolist(), rows[0].tolist(), strict=True) if row >= 0]
-
-
-def _best(vectors: Vectors, query: Vectors, k: int) -> list[tuple[float, int]]:
-    """The ``k`` rows with the highest cosines, read from the file in blocks."""
-    scores = np.concatenate(
-        [vectors[start : start + _BLOCK] @ query for start in range(0, len(vectors), _BLOCK)] or [np.empty(0)]
-    )
-    best = np.argsort(-scores, kind="stable")[:k]
-    return list(zip(scores[best].tolist(), best.tolist(), strict=True))

@@ -22,11 +22,12 @@ from ..models.engine import Vectors
 from ..models.store import model_home
 from ..talks import Talk
 from ..text import normalise
+from .answers import Answers
 from .artifact import Array, open_artifact
-from .delta import DELTA_FILE, Delta, stored_pairs
+from .delta import DELTA_FILE, Delta, StoredPair, stored_pair, stored_pairs
 from .generations import current_folder
 from .heads import HEADS_FILE, Heads, read_heads
-from .index import TriggerIndex
+from .index import TriggerIndex, nearest_rows
 from .manifest import Manifest, check_files, read_manifest
 from .quality import Floats, PairQuality, Relation, exchanges_with, open_quality, relation
 from .segment_index import SegmentIndex, StoredSegment
@@ -110,6 +111,8 @@ class Space:
         self.heads = _heads_of(folder, manifest)
         self._segments: SegmentIndex | None = None
         self._quality = open_quality(folder, manifest.files, encoder.fingerprint)
+        self._answers = Answers.open(folder, manifest.files, encoder.fingerprint)
+        self._new_answers: Vectors | None = None
 
     @classmethod
     def open(
@@ -270,6 +273,36 @@ class Space:
             found = self._delta.nearest(found, vector, triggers)
         return [neighbour for score, row in found for neighbour in self._neighbours_of(row, score, per_trigger)]
 
+    def answering(self, asked: Vectors, vector: Vectors, k: int) -> list[Neighbour]:
+        """Find the ``k`` pairs whose replies fit a message best, whatever they answered then; of equal replies the
+        newest. None for a model without a side for replies, or a generation that was built without it.
+
+        Args:
+            asked: (dim,) float32 of length 1, ``Encoder.embed_with_context``. vector: (dim,), the message by itself.
+        """
+        if self._answers is None:
+            return []
+        found: dict[int, tuple[float, int, StoredPair]] = {}
+        gone = 0 if self._delta is None else self._delta.gone
+        for score, position in self._answers.nearest(asked, k + gone):
+            trigger, pair = stored_pair(self._pairs, position)
+            if gone and self._delta is not None and self._delta.is_gone(pair[0]):
+                others = self._others_with(pair[1])
+                if not others:
+                    continue
+                trigger, pair = others[0]
+            found[pair[1]] = score, trigger, pair
+        if self._delta is not None:
+            if self._new_answers is None:  # few, and not in a file
+                self._new_answers = self.encoder.as_responses(self._delta.responses())
+            for score, position in nearest_rows(self._new_answers, asked, k):
+                trigger, pair = self._delta.pair(position)
+                if pair[1] not in found or found[pair[1]][2][2] <= pair[2]:
+                    found[pair[1]] = score, trigger, pair
+        best = sorted(found.values(), key=lambda one: (-one[0], one[2][0]))[:k]
+        near = self.vectors([trigger for _, trigger, _ in best]) @ vector if best else ()
+        return [Neighbour(pair[0], float(cosine), *pair[1:]) for cosine, (*_, pair) in zip(near, best, strict=True)]
+
     def vectors(self, rows: Sequence[int]) -> Vectors:
         """The vectors of text rows: (len(rows), dim) float32."""
         wanted = np.asarray(rows, np.int64)
@@ -302,6 +335,13 @@ class Space:
         scale = (self._quality or _UNKNOWN).scale
         own = np.array([pair.id for pair in pairs], np.int64)
         return relation(self.encoder, own, vectors.__getitem__, places, places + len(pairs), scale)
+
+    def _others_with(self, response_row: int) -> list[tuple[int, StoredPair]]:
+        """The pairs of the base with this response that still are, newest first, each with the row of its trigger."""
+        positions = np.flatnonzero(self._pairs["response_row"] == response_row).tolist()
+        every = [stored_pair(self._pairs, position) for position in positions]
+        there = [one for one in every if self._delta is None or not self._delta.is_gone(one[1][0])]
+        return sorted(there, key=lambda one: (-one[1][2], one[1][0]))
 
     def _neighbours_of(self, row: int, score: float, limit: int) -> Iterator[Neighbour]:
         """The pairs of a trigger row, newest first, each response text once."""

@@ -42,7 +42,9 @@ def of_model(encoder: Encoder, known: Sequence[Pair], asked: Sequence[Pair], nei
     vectors_of_triggers = encoder.embed(texts)
     index = TriggerIndex.build(vectors_of_triggers)
     threshold = min_similarity_of(index, vectors_of_triggers)
-    replies, triggers = encoder.embed([pair.response for pair in known]), encoder.embed([p.trigger for p in known])
+    replies = encoder.embed([pair.response for pair in known])
+    place = {text: row for row, text in enumerate(texts)}
+    triggers = vectors_of_triggers[[place[pair.trigger] for pair in known]]
     queries = encoder.embed([pair.trigger for pair in asked])
     fitting = latest(encoder.as_responses(replies), known) if encoder.has_response_side else None
     scores, rows = index.search(queries, neighbours)

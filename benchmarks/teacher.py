@@ -3,8 +3,9 @@
     python benchmarks/teacher.py [--base minilm-l6] [--epochs 5] [--pairs 40000] [--home HOME]
 
 About a quarter of an hour on 2 cores. Needs torch, transformers, scikit-learn and chitchat-dataset. Only the training
-part of the corpus is read; one conversation in seven is held out, and says how good the teacher is. Afterwards the
-shipped heads are made again: python benchmarks/classifiers.py --ship --precision int8 fp32
+part of the corpus is read; one conversation in seven is held out, and says how good the teacher is. Afterwards
+``trigger_teacher.py`` makes the labels of triggers better, and the shipped heads are made again:
+python benchmarks/classifiers.py --ship --precision int8 fp32
 """
 
 from __future__ import annotations
@@ -106,11 +107,12 @@ def learn(teacher: Teacher, pairs: list[LabelledPair], epochs: int) -> set[str]:
     optimiser = torch.optim.AdamW(
         [{"params": teacher.encoder.parameters()}, {"params": teacher.tops.parameters()}], weight_decay=0.01
     )
+    lengths = np.array([len(pair.trigger) + len(pair.response) for pair in pairs])
     rng = np.random.default_rng(0)
     steps, step, start = epochs * -(-len(inside) // BATCH), 0, time.perf_counter()
     for epoch in range(epochs):
         teacher.train()
-        for batch in like_lengths(rng.permutation(inside), pairs, rng):
+        for batch in like_lengths(rng.permutation(inside), lengths, rng):
             slope = min(1, step / 40) * max(0.02, 1 - step / steps)
             for group, rate in zip(optimiser.param_groups, RATES, strict=True):
                 group["lr"] = rate * slope
@@ -133,10 +135,11 @@ def learn(teacher: Teacher, pairs: list[LabelledPair], epochs: int) -> set[str]:
     return {groups[i] for i in outside}
 
 
-def like_lengths(order: np.ndarray, pairs: list[LabelledPair], rng: np.random.Generator) -> list[np.ndarray]:
-    """Batches of pairs of like length, which waste no padding, in random order."""
-    length = np.array([len(pair.trigger) + len(pair.response) for pair in pairs])
-    parts = [part[np.argsort(length[part], kind="stable")] for part in np.array_split(order, max(1, len(order) // 640))]
+def like_lengths(order: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    """Batches of rows of like length, which waste no padding, in random order."""
+    parts = [
+        part[np.argsort(lengths[part], kind="stable")] for part in np.array_split(order, max(1, len(order) // 640))
+    ]
     sorted_parts = np.concatenate(parts)
     batches = [sorted_parts[start : start + BATCH] for start in range(0, len(order), BATCH)]
     rng.shuffle(batches)

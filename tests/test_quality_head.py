@@ -111,6 +111,13 @@ def test_scores_are_from_0_to_1_for_any_vectors(seed: int, given_turns: int) -> 
     assert ((found >= 0) & (found <= 1)).all()
 
 
+def test_one_context_for_many_replies_is_read_once_and_says_the_same() -> None:
+    _, head = learned_head()
+    turns, replies = [unit(1, seed) for seed in range(TURNS)], unit(6, 7)
+    each = head.scores([np.repeat(turn, 6, axis=0) for turn in turns], replies, Projections())
+    np.testing.assert_allclose(head.scores(turns, replies, Projections()), each, rtol=1e-4)
+
+
 def test_what_was_learned_with_torch_is_what_numpy_says() -> None:
     network, head = learned_head()
     turns, replies = [unit(6, seed) for seed in range(TURNS)], unit(6, 7)

@@ -196,7 +196,7 @@ def _quality_now(space: Space, draft: _Draft, vectors: Vectors, fit: Vectors | N
     if head is None:
         return None if fit is None else np.clip(fit, 0, 1)
     turns = space.encoder.embed_turns([draft.text], [draft.context], head.turns - 1)
-    return head.scores([np.repeat(turn, len(vectors), axis=0) for turn in turns], vectors, space.encoder.projections)
+    return head.scores(turns, vectors, space.encoder.projections)
 
 
 def _fetch(space: Space, _settings: SuggestSettings, draft: _Draft) -> _Draft:

@@ -65,8 +65,9 @@ class QualityHead:
         """How good each response is, (n,) float32, 0 to 1.
 
         Args:
-            turns: the bare vectors of the trigger, of the turn before it, and so on, (n, dim) each; zeros where nothing
-                was said. More than ``self.turns`` are not read; fewer count as nothing said.
+            turns: the bare vectors of the trigger, of the turn before it, and so on, (n, dim) each, or (1, dim) where
+                all responses have one context; zeros where nothing was said. More than ``self.turns`` are not read;
+                fewer count as nothing said.
             responses: bare vectors, (n, dim).
             projections: the maps of the model.
         """
@@ -91,9 +92,11 @@ def head_inputs(
     parts: Sequence[str], read: int, turns: Sequence[Vectors], responses: Vectors, maps: Projections
 ) -> Floats:
     """The parts of ``PARTS`` side by side, for ``read`` turns."""
-    nothing = np.zeros_like(responses)
+    nothing = np.zeros_like(turns[0] if turns else responses)
     given = [*turns[:read], *[nothing] * max(0, max(read, 1 + maps.context_turns) - len(turns[:read]))]
     asked = given[0] if maps.context is None else maps.context(*given[: maps.context.inputs])
+    if len(asked) != len(responses):  # one context for all: it was mapped once
+        asked, given = np.broadcast_to(asked, responses.shape), [np.broadcast_to(t, responses.shape) for t in given]
     answered = responses if maps.response is None or not len(responses) else maps.response(responses)
     columns: dict[str, Callable[[], Floats]] = {
         "fit": lambda: np.einsum("nd,nd->n", asked, answered)[:, None],

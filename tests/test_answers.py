@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from pathlib import Path
@@ -25,10 +24,8 @@ from jarvis_embed.purge import forget
 from jarvis_embed.spaces import answers as answers_module
 from jarvis_embed.spaces.answers import ANSWERS_FILE, ANSWERS_INDEX_FILE
 from jarvis_embed.spaces.generations import current_folder
-from jarvis_embed.spaces.manifest import read_manifest, write_manifest
 from jarvis_embed.spaces.space import Neighbour, Space
-
-Line = dict[str, object]
+from test_update import Line, ingest
 
 
 def lines(numbers: range | list[int], person: str = "anna") -> list[Line]:
@@ -41,12 +38,6 @@ def lines(numbers: range | list[int], person: str = "anna") -> list[Line]:
         sender = ("me", person)[number % 2]
         made.append({"id": key, "conversation": person, "sender": sender, "time": 1_000 + number, "text": text})
     return made
-
-
-def ingest(home: Path, path: Path, messages: list[Line]) -> None:
-    path.write_text("\n".join(map(json.dumps, messages)) + "\n")
-    with je.Library.open(home) as library:
-        library.ingest(je.sources.open(path))
 
 
 @pytest.fixture(scope="session")
@@ -154,10 +145,7 @@ def test_many_replies_have_an_index_that_finds_the_same(
 def test_a_generation_from_before_answers_and_the_next_build_adds_the_replies(built: Path, encoder: Encoder) -> None:
     folder = current_folder(model_home(encoder.name, built))
     assert folder is not None
-    stated = read_manifest(folder)
-    del stated.files[ANSWERS_FILE]
-    (folder / ANSWERS_FILE).unlink()
-    write_manifest(folder, stated)
+    tiny.as_before(folder, ANSWERS_FILE)
     with Space.open(home=built, encoder=encoder) as space:
         assert je.suggest(next(space.library.pairs()).trigger, space=space, home=built).replies
         assert best(space, ASKED[0]) == []

@@ -28,7 +28,7 @@ from jarvis_embed.models.store import add_model, model_home
 from jarvis_embed.purge import forget
 from jarvis_embed.spaces import segment_build
 from jarvis_embed.spaces.generations import current_folder
-from jarvis_embed.spaces.manifest import read_manifest, write_manifest
+from jarvis_embed.spaces.manifest import read_manifest
 from jarvis_embed.spaces.segment_index import SEGMENT_INDEX_FILE, SEGMENTS_DELTA, SEGMENTS_FILE
 from jarvis_embed.spaces.vector_log import segment_key
 from test_forgetting import traces
@@ -158,10 +158,7 @@ class TestSearch:
     def test_a_generation_from_before_opens_and_says_what_to_do(self, built: Path, encoder: Encoder) -> None:
         folder = current_folder(model_home(encoder.name, built))
         assert folder is not None
-        stated = read_manifest(folder)
-        del stated.files[SEGMENTS_FILE]
-        (folder / SEGMENTS_FILE).unlink()
-        write_manifest(folder, stated)
+        tiny.as_before(folder, SEGMENTS_FILE)
         with je.Space.open(home=built, encoder=encoder) as space:
             assert space.search("lunch", k=1)
             with pytest.raises(SpaceStale, match="jarvis-embed build tiny"):

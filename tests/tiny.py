@@ -15,6 +15,7 @@ from jarvis_embed.config import load_settings, save_settings
 from jarvis_embed.models.encoder import Encoder, load_encoder
 from jarvis_embed.models.store import add_model
 from jarvis_embed.models.weights import BertConfig, tensor_shapes
+from jarvis_embed.spaces.manifest import read_manifest, write_manifest
 
 WORDS = (
     "hey hi ok yes no lunch dinner movie tonight tomorrow today wanna grab get see you me we sure when where what how "
@@ -141,3 +142,11 @@ def in_use(home: Path, folder: Path) -> Encoder:
     save_settings(home, load_settings(home).model_copy(update={"precision": "fp32", "model": "tiny"}))
     add_model("tiny", folder, home)
     return load_encoder("tiny", home=home)
+
+
+def as_before(folder: Path, file: str) -> None:
+    """Make the generation in ``folder`` one of an earlier version, which had no such file."""
+    stated = read_manifest(folder)
+    del stated.files[file]
+    (folder / file).unlink()
+    write_manifest(folder, stated)

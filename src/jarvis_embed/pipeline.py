@@ -149,9 +149,7 @@ def _search(space: Space, settings: SuggestSettings, draft: _Draft) -> _Draft:
     assert draft.vector is not None  # noqa: S101  the stage before has put it there
     found = space.neighbours(draft.vector, triggers=settings.neighbours, per_trigger=PER_TRIGGER)
     near = [n for n in found if n.score >= draft.threshold]
-    if (
-        near and draft.asked is not None
-    ):  # the message is like others: then also what would answer it, said to any other
+    if near and draft.asked is not None:  # the history knows such messages: then also replies that fit, to any other
         there = {n.pair_id for n in near}
         fitting = space.answering(draft.asked, draft.vector, settings.neighbours)
         near += [n for n in fitting if n.pair_id not in there]
@@ -177,26 +175,31 @@ def _rank(space: Space, settings: SuggestSettings, draft: _Draft) -> _Draft:
     if not draft.neighbours:
         return draft
     vectors = space.vectors([n.response_row for n in draft.neighbours])
-    fit = None if draft.asked is None else space.encoder.as_responses(vectors) @ draft.asked
+    answered = fit = None
+    if draft.asked is not None:
+        answered = space.encoder.as_responses(vectors)
+        fit = answered @ draft.asked
     ranked = rank(
         draft.neighbours,
         vectors,
         threshold=draft.threshold,
         half_life_days=settings.half_life_days,
         fit=fit,
-        now=_quality_now(space, draft, vectors, fit),
+        now=_quality_now(space, draft, vectors, answered, fit),
         then=draft.known,
     )
     return replace(draft, ranked=tuple(ranked))
 
 
-def _quality_now(space: Space, draft: _Draft, vectors: Vectors, fit: Vectors | None) -> Vectors | None:
+def _quality_now(
+    space: Space, draft: _Draft, vectors: Vectors, answered: Vectors | None, fit: Vectors | None
+) -> Vectors | None:
     """How good each neighbour's reply would be to this message, 0 to 1; None where the model cannot tell."""
     head = space.encoder.quality_head
     if head is None:
         return None if fit is None else np.clip(fit, 0, 1)
     turns = space.encoder.embed_turns([draft.text], [draft.context], head.turns - 1)
-    return head.scores(turns, vectors, space.encoder.projections)
+    return head.scores(turns, vectors, space.encoder.projections, answered=answered)
 
 
 def _fetch(space: Space, _settings: SuggestSettings, draft: _Draft) -> _Draft:

@@ -61,7 +61,14 @@ class QualityHead:
     maps: Projections | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def scores(self, turns: Sequence[Vectors], responses: Vectors, projections: Projections) -> Floats:
+    def scores(
+        self,
+        turns: Sequence[Vectors],
+        responses: Vectors,
+        projections: Projections,
+        *,
+        answered: Vectors | None = None,
+    ) -> Floats:
         """How good each response is, (n,) float32, 0 to 1.
 
         Args:
@@ -70,34 +77,56 @@ class QualityHead:
                 fewer count as nothing said.
             responses: bare vectors, (n, dim).
             projections: the maps of the model.
+            answered: (n, dim), what the model's map for replies made of ``responses``, where it is there already; a
+                head with maps of its own does not read it.
         """
-        logits = self.logits(turns, responses, projections)
+        logits = self.logits(turns, responses, projections, answered=answered)
         return np.asarray(1 / (1 + np.exp(-np.clip(logits, -30, 30))), np.float32)
 
-    def logits(self, turns: Sequence[Vectors], responses: Vectors, projections: Projections) -> Floats:
+    def logits(
+        self,
+        turns: Sequence[Vectors],
+        responses: Vectors,
+        projections: Projections,
+        *,
+        answered: Vectors | None = None,
+    ) -> Floats:
         """The log odds of ``scores``."""
-        inputs = self.inputs(turns, responses, projections)
+        inputs = self.inputs(turns, responses, projections, answered=answered)
         logits = inputs @ self.outer + self.bias
         if self.inner is not None and self.inner_bias is not None and self.inner_outer is not None:
             logits = logits + gelu(inputs @ self.inner.T + self.inner_bias) @ self.inner_outer
         return np.asarray(logits, np.float32)
 
-    def inputs(self, turns: Sequence[Vectors], responses: Vectors, projections: Projections) -> Floats:
+    def inputs(
+        self,
+        turns: Sequence[Vectors],
+        responses: Vectors,
+        projections: Projections,
+        *,
+        answered: Vectors | None = None,
+    ) -> Floats:
         """What the linear layers read, (n, f) float32."""
-        maps = self.maps or projections
-        return head_inputs(self.parts, self.turns, turns, responses, maps)
+        maps, known = (projections, answered) if self.maps is None else (self.maps, None)
+        return head_inputs(self.parts, self.turns, turns, responses, maps, known)
 
 
 def head_inputs(
-    parts: Sequence[str], read: int, turns: Sequence[Vectors], responses: Vectors, maps: Projections
+    parts: Sequence[str],
+    read: int,
+    turns: Sequence[Vectors],
+    responses: Vectors,
+    maps: Projections,
+    answered: Vectors | None = None,
 ) -> Floats:
-    """The parts of ``PARTS`` side by side, for ``read`` turns."""
+    """The parts of ``PARTS`` side by side, for ``read`` turns; ``answered`` is mapped here where it is None."""
     nothing = np.zeros_like(turns[0] if turns else responses)
     given = [*turns[:read], *[nothing] * max(0, max(read, 1 + maps.context_turns) - len(turns[:read]))]
     asked = given[0] if maps.context is None else maps.context(*given[: maps.context.inputs])
     if len(asked) != len(responses):  # one context for all: it was mapped once
         asked, given = np.broadcast_to(asked, responses.shape), [np.broadcast_to(t, responses.shape) for t in given]
-    answered = responses if maps.response is None or not len(responses) else maps.response(responses)
+    if answered is None:
+        answered = responses if maps.response is None or not len(responses) else maps.response(responses)
     columns: dict[str, Callable[[], Floats]] = {
         "fit": lambda: np.einsum("nd,nd->n", asked, answered)[:, None],
         "cosines": lambda: np.stack([np.einsum("nd,nd->n", turn, responses) for turn in given[:read]], axis=1),

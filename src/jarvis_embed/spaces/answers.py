@@ -7,13 +7,14 @@ the different response texts:
     vectors     (n, dim) float32: each text on the side of replies
     place       (n,) int64: where the newest pair with this response stands in the file of pairs
 
-A second file has an index over the vectors, where comparing all of them would be slow. New pairs of a delta have their
-vectors in the delta.
+A second file has an index over the vectors, where comparing all of them would be slow. Replies of a delta are few, and
+stand in no file: a space maps them when they are first asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -33,8 +34,15 @@ _BLOCK: Final = 4096
 class Answers:
     """The replies of a whole build, opened for search."""
 
-    def __init__(self, vectors: Vectors, place: npt.NDArray[np.int64], index: TriggerIndex | None = None) -> None:
-        self._vectors, self._place, self._index = vectors, place, index
+    def __init__(
+        self, vectors: Vectors, place: npt.NDArray[np.int64], index: npt.NDArray[np.uint8] | None = None
+    ) -> None:
+        self._vectors, self._place, self._stored = vectors, place, index
+
+    @cached_property
+    def _index(self) -> TriggerIndex | None:
+        """Read when it is first searched: what opens a space need not suggest anything."""
+        return None if self._stored is None else TriggerIndex.load(self._stored, self._vectors)
 
     @classmethod
     def open(cls, folder: Path, files: Mapping[str, object], fingerprint: str) -> Answers | None:
@@ -43,8 +51,7 @@ class Answers:
             return None
         arrays, index = open_artifact(folder / ANSWERS_FILE, fingerprint), None
         if ANSWERS_INDEX_FILE in files:
-            stored = open_artifact(folder / ANSWERS_INDEX_FILE, fingerprint)["faiss"]
-            index = TriggerIndex.load(stored, arrays["vectors"])
+            index = open_artifact(folder / ANSWERS_INDEX_FILE, fingerprint)["faiss"]
         return cls(arrays["vectors"], arrays["place"], index)
 
     def nearest(self, asked: Vectors, k: int) -> list[tuple[float, int]]:
@@ -53,12 +60,13 @@ class Answers:
         Args:
             asked: (dim,) float32 of length 1: the message on the side of replies, ``Encoder.embed_with_context``.
         """
-        if self._index is None:
-            found = nearest_rows(self._vectors, asked, k)
-        else:
-            scores, rows = self._index.search(asked[None], k)
-            found = [pair for pair in zip(scores[0].tolist(), rows[0].tolist(), strict=True) if pair[1] >= 0]
+        found = nearest_rows(self._vectors, asked, k, self._index)
         return [(score, int(self._place[row])) for score, row in found]
+
+
+def lacks_answers(encoder: Encoder, files: Mapping[str, object]) -> bool:
+    """Whether a generation of this model was built when replies could not be found by what they answer."""
+    return encoder.has_response_side and ANSWERS_FILE not in files
 
 
 def write_answers(staging: Path, encoder: Encoder, vectors: Vectors, pairs: Mapping[str, Array]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from ..library import Library
 from ..models.encoder import Encoder
 from ..models.engine import Vectors
 from ..models.store import model_home
-from .answers import ANSWERS_FILE, write_answers
+from .answers import lacks_answers, write_answers
 from .artifact import Stream, open_artifact, write_artifact
 from .generations import building_folder, current_folder, promote, prune, remove_generations
 from .heads_store import carry_heads, refresh_heads
@@ -221,7 +221,7 @@ def _unchanged(folder: Path, encoder: Encoder, library: Library) -> BuildReport 
             return None
         if SEGMENTS_FILE not in m.files:  # built when conversations could not be searched
             return None
-        if encoder.has_response_side and ANSWERS_FILE not in m.files:  # … nor replies by what they answer
+        if lacks_answers(encoder, m.files):
             return None
         check_files(folder, m, checksums=True)
         quality = open_quality(folder, m.files, encoder.fingerprint)

@@ -35,18 +35,18 @@ def stored_pairs(arrays: Mapping[str, Array], place: int) -> Iterator[StoredPair
     """The pairs of the trigger at ``place``, newest first."""
     start, end = arrays["first"][place : place + 2].tolist()
     for position in range(start, end):
-        yield (
-            int(arrays["pair_id"][position]),
-            int(arrays["response_row"][position]),
-            int(arrays["response_ms"][position]),
-        )
+        yield _pair_at(arrays, position)
 
 
 def stored_pair(arrays: Mapping[str, Array], position: int) -> tuple[int, StoredPair]:
     """Which trigger, by its place, the pair at ``position`` has; and the pair."""
     place = int(np.searchsorted(arrays["first"], position, side="right")) - 1
+    return place, _pair_at(arrays, position)
+
+
+def _pair_at(arrays: Mapping[str, Array], position: int) -> StoredPair:
     identity, row, ms = (int(arrays[name][position]) for name in ("pair_id", "response_row", "response_ms"))
-    return place, (identity, row, ms)
+    return identity, row, ms
 
 
 class Delta:

@@ -108,8 +108,18 @@ class TriggerIndex:
         return _rescored(queries, candidates, self._vectors, k)
 
 
-def nearest_rows(vectors: Vectors, query: Vectors, k: int) -> list[tuple[float, int]]:
-    """The ``k`` rows with the highest cosines, (cosine, row), read from a file in blocks; the earlier among equals."""
+def nearest_rows(
+    vectors: Vectors, query: Vectors, k: int, index: TriggerIndex | None = None
+) -> list[tuple[float, int]]:
+    """The ``k`` rows with the highest cosines: (cosine, row), best first, the earlier among equals.
+
+    Args:
+        vectors: (n, dim), read from a file in blocks. query: (dim,) float32 of length 1.
+        index: over ``vectors``; None to compare all of them.
+    """
+    if index is not None:
+        near, rows = index.search(query[None], k)
+        return [(score, row) for score, row in zip(near[0].tolist(), rows[0].tolist(), strict=True) if row >= 0]
     scores = np.concatenate(
         [vectors[start : start + _BLOCK] @ query for start in range(0, len(vectors), _BLOCK)] or [np.empty(0)]
     )

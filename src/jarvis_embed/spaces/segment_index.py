@@ -77,7 +77,8 @@ class SegmentIndex:
         Args:
             vector: (dim,) float32 of length 1.
         """
-        found = [(score, row) for score, row in self._in_whole(vector, k + len(self._gone)) if row not in self._gone]
+        in_whole = nearest_rows(self._parts[0]["vectors"], vector, k + len(self._gone), self._index)
+        found = [(score, row) for score, row in in_whole if row not in self._gone]
         for part in self._parts[1:]:
             found += [(score, self._rows + row) for score, row in nearest_rows(part["vectors"], vector, k)]
         return sorted(found, key=lambda one: (-one[0], one[1]))[:k]
@@ -107,9 +108,3 @@ class SegmentIndex:
         if not old.all():
             found[~old] = self._parts[1]["vectors"][rows[~old] - self._rows]
         return found
-
-    def _in_whole(self, vector: Vectors, k: int) -> list[tuple[float, int]]:
-        if self._index is None:
-            return nearest_rows(self._parts[0]["vectors"], vector, k)
-        scores, rows = self._index.search(vector[None], k)
-        return [(score, row) for score, row in zip(scores[0].tolist(), rows[0].tolist(), strict=True) if row >= 0]

@@ -285,13 +285,9 @@ class Space:
         found: dict[int, tuple[float, int, StoredPair]] = {}
         gone = 0 if self._delta is None else self._delta.gone
         for score, position in self._answers.nearest(asked, k + gone):
-            trigger, pair = stored_pair(self._pairs, position)
-            if gone and self._delta is not None and self._delta.is_gone(pair[0]):
-                others = self._others_with(pair[1])
-                if not others:
-                    continue
-                trigger, pair = others[0]
-            found[pair[1]] = score, trigger, pair
+            if (there := self._still_there(position)) is not None:
+                trigger, pair = there
+                found[pair[1]] = score, trigger, pair
         if self._delta is not None:
             if self._new_answers is None:  # few, and not in a file
                 self._new_answers = self.encoder.as_responses(self._delta.responses())
@@ -336,12 +332,16 @@ class Space:
         own = np.array([pair.id for pair in pairs], np.int64)
         return relation(self.encoder, own, vectors.__getitem__, places, places + len(pairs), scale)
 
-    def _others_with(self, response_row: int) -> list[tuple[int, StoredPair]]:
-        """The pairs of the base with this response that still are, newest first, each with the row of its trigger."""
-        positions = np.flatnonzero(self._pairs["response_row"] == response_row).tolist()
-        every = [stored_pair(self._pairs, position) for position in positions]
-        there = [one for one in every if self._delta is None or not self._delta.is_gone(one[1][0])]
-        return sorted(there, key=lambda one: (-one[1][2], one[1][0]))
+    def _still_there(self, position: int) -> tuple[int, StoredPair] | None:
+        """The pair of the base at ``position``, with the row of its trigger; if it is gone, the newest other that has
+        its response."""
+        trigger, pair = stored_pair(self._pairs, position)
+        if self._delta is None or not self._delta.is_gone(pair[0]):
+            return trigger, pair
+        same = np.flatnonzero(self._pairs["response_row"] == pair[1]).tolist()
+        others = [stored_pair(self._pairs, other) for other in same]
+        left = [one for one in others if not self._delta.is_gone(one[1][0])]
+        return min(left, key=lambda one: (-one[1][2], one[1][0]), default=None)
 
     def _neighbours_of(self, row: int, score: float, limit: int) -> Iterator[Neighbour]:
         """The pairs of a trigger row, newest first, each response text once."""

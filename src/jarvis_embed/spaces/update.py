@@ -25,7 +25,7 @@ from ..library import Library
 from ..models.encoder import Encoder
 from ..models.engine import Vectors
 from ..text import normalise
-from .answers import ANSWERS_FILE
+from .answers import lacks_answers
 from .artifact import Array, open_artifact, write_artifact
 from .delta import DELTA_FILE, Delta
 from .known import Known
@@ -79,7 +79,7 @@ def changes_since(folder: Path, encoder: Encoder, library: Library) -> Changes |
             return None
         if manifest.revision < library.forgot_revision:
             return None
-        if encoder.has_response_side and ANSWERS_FILE not in manifest.files:
+        if lacks_answers(encoder, manifest.files):
             return None
         check_files(folder, manifest, checksums=True)  # what is shared must be whole
         base = np.asarray(open_artifact(folder / PAIRS_FILE, encoder.fingerprint)["pair_id"])

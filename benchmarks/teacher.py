@@ -93,10 +93,8 @@ def labelled_pairs() -> list[LabelledPair]:
 
 def learn(teacher: Teacher, pairs: list[LabelledPair], epochs: int) -> set[str]:
     """Fine-tune on six conversations of seven; print macro F1 on the others after each epoch; return their names."""
-    groups = [pair.conversation for pair in pairs]
     truth = np.array([pair.truth for pair in pairs])
-    splitter = StratifiedGroupKFold(7, shuffle=True, random_state=1)
-    inside, outside = next(iter(splitter.split(truth, truth[:, 1], groups)))
+    inside, outside = split(pairs)
     weights = [
         torch.tensor(
             (len(inside) / len(LABELS[task]) / np.bincount(truth[inside, side], minlength=len(LABELS[task]))) ** 0.5,
@@ -132,7 +130,14 @@ def learn(teacher: Teacher, pairs: list[LabelledPair], epochs: int) -> set[str]:
         ]
         scores = [f1_score(truth[outside, side], guess[side], average="macro") for side in range(2)]
         print(f"epoch {epoch + 1}: {scores[0]:.3f} {scores[1]:.3f}, {time.perf_counter() - start:.0f} s", flush=True)
-    return {groups[i] for i in outside}
+    return {pairs[i].conversation for i in outside}
+
+
+def split(pairs: list[LabelledPair]) -> tuple[np.ndarray, np.ndarray]:
+    """Which pairs are learned from, and which are of the conversation in seven that is held out."""
+    responses, groups = [pair.truth[1] for pair in pairs], [pair.conversation for pair in pairs]
+    splitter = StratifiedGroupKFold(7, shuffle=True, random_state=1)
+    return next(iter(splitter.split(responses, responses, groups)))
 
 
 def like_lengths(order: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:

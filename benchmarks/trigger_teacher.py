@@ -20,8 +20,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 from sklearn.metrics import f1_score
-from sklearn.model_selection import StratifiedGroupKFold
-from teacher import BATCH, labelled_pairs, like_lengths
+from teacher import BATCH, labelled_pairs, like_lengths, split
 from transformers import AutoModel, AutoTokenizer
 
 from jarvis_embed.home import home_folder
@@ -72,10 +71,9 @@ def label(teacher: TriggerTeacher, texts: list[str]) -> np.ndarray:
 def learn(teacher: TriggerTeacher, epochs: int) -> None:
     """Fine-tune on six gold conversations of seven and on all other labels; print macro F1 on the seventh."""
     pairs = labelled_pairs()
-    groups, truth = [pair.conversation for pair in pairs], np.array([pair.truth for pair in pairs])
-    splitter = StratifiedGroupKFold(7, shuffle=True, random_state=1)
-    inside, outside = next(iter(splitter.split(truth, truth[:, 1], groups)))
-    held_out = {groups[row] for row in outside}
+    truth = np.array([pair.truth for pair in pairs])
+    inside, outside = split(pairs)
+    held_out = {pairs[row].conversation for row in outside}
     more = gold_examples("train", read_labels(MORE.read_text(encoding="utf-8"), MORE.name))
     if held_out & {example.group for example in more}:
         raise ValueError("a conversation that is held out has further labels")

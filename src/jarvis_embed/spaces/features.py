@@ -11,6 +11,7 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -21,6 +22,10 @@ FEATURES_VERSION: Final = 2
 
 BUCKETS: Final = 1 << 16
 
+_KEPT: Final = 64
+"""Texts whose facts are kept: a turn is read as a trigger, as a response, and as what a response comes after."""
+
+_AFTER: Final = zlib.crc32(b"after ")
 _TOKEN: Final = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?|\d+|[?!.,…]+|\n|[^\w\s]")
 _STRETCHED: Final = re.compile(r"([^\W\d_])\1{2,}")
 _LENGTHS: Final = (1, 2, 3, 4, 6, 9, 13, 19, 28, 40, 60)
@@ -35,9 +40,15 @@ def tokens(text: str) -> list[str]:
     return _TOKEN.findall(_STRETCHED.sub(r"\1\1", lowered))[:_WORDS_READ]
 
 
-def facts(text: str) -> Iterator[str]:
-    """Name what there is to say of ``text``; a fact may come up more than once."""
+@lru_cache(_KEPT)
+def _read(text: str) -> tuple[list[str], list[bytes]]:
+    """The tokens of a text and its facts; both are only read."""
     found = tokens(text)
+    return found, [fact.encode() for fact in _facts(text, found)]
+
+
+def _facts(text: str, found: list[str]) -> Iterator[str]:
+    """Name what there is to say of ``text`` with these tokens; a fact may come up more than once."""
     words = [token for token in found if token[0].isalnum()]
     yield f"length {sum(len(words) >= limit for limit in _LENGTHS)}"
     yield f"messages {min(found.count(chr(10)), 3)}"
@@ -90,33 +101,33 @@ def _sequence(found: list[str]) -> Iterator[str]:
 
 def trigger_buckets(text: str) -> npt.NDArray[np.int64]:
     """The numbers of the facts of a trigger, (n,), each once, ascending."""
-    return _numbers(facts(text))
+    return _numbers(map(zlib.crc32, _read(text)[1]))
 
 
 def response_buckets(trigger: str, response: str) -> npt.NDArray[np.int64]:
     """The numbers of the facts of a response, of its trigger, and of how the one begins after the other, (n,)."""
-    asked = _form(trigger)
+    (asked, before), (answered, facts) = _read(trigger), _read(response)
+    forms = _form(trigger, asked)
     return _numbers(
         [
-            *facts(response),
-            *(f"after {fact}" for fact in facts(trigger)),
-            *(f"{fact} after {what}" for fact in _opening(response) for what in asked),
+            *map(zlib.crc32, facts),
+            *(zlib.crc32(fact, _AFTER) for fact in before),  # as if each began with "after "
+            *(zlib.crc32(f"{fact} after {form}".encode()) for fact in _opening(answered) for form in forms),
         ]
     )
 
 
-def _numbers(named: Iterable[str]) -> npt.NDArray[np.int64]:
-    return np.array(sorted({zlib.crc32(fact.encode()) % BUCKETS for fact in named}), np.int64)
+def _numbers(sums: Iterable[int]) -> npt.NDArray[np.int64]:
+    return np.array(sorted({found % BUCKETS for found in sums}), np.int64)
 
 
-def _form(trigger: str) -> list[str]:
+def _form(trigger: str, found: list[str]) -> list[str]:
     """Whether a trigger asks, and whether with its end."""
-    found = tokens(trigger)
     asks = "?" if "?" in trigger else "."
     return [asks, "?|"] if found and "?" in found[-1] else [asks]
 
 
-def _opening(response: str) -> list[str]:
-    words = [token for token in tokens(response) if token[0].isalnum()]
+def _opening(found: list[str]) -> list[str]:
+    words = [token for token in found if token[0].isalnum()]
     length = sum(len(words) >= limit for limit in _LENGTHS)
     return [f"opens {' '.join(words[:1])}", f"opens {' '.join(words[:2])}", f"long {length}"]

@@ -24,7 +24,8 @@ from ..labels.scheme import LABELS, TASKS, Task
 from ..models.encoder import Encoder
 from ..spaces.features import response_buckets, trigger_buckets
 from ..spaces.heads import Floats, Head, Heads, response_inputs
-from .prior import Prior, fact_rows, learn_prior
+from .logistic import Numbers, cores, fact_rows, fitted
+from .prior import Prior, learn_prior, texts_read
 from .silver import read_silver
 
 FEWEST: Final = 20
@@ -34,10 +35,12 @@ FOLDS: Final = 5
 PATTERN_PRECISION: Final = 0.95
 _PATTERN_CASES: Final = 5
 _KEPT_PRECISION: Final = 0.7
+_ROUNDS: Final = 30
 
 Progress = Callable[[str, int, int], None]
-Numbers = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
+Fold = tuple[Numbers, Numbers]
+"""Rows that are learned from, and rows that are held out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,28 +102,16 @@ def train_heads(
     for task in TASKS:
         check_examples(task, [example.label for example in examples if example.task == task])
     silver = read_silver()
-    more = () if silver is None else (*silver.triggers, *silver.responses)
+    more = () if silver is None else texts_read(silver)
     vectors = _embedded(encoder, examples, lambda done, total: show("embed", done, total), more)
     prior = None if silver is None else learn_prior(silver, vectors)
-    steps = len(TASKS) * (len(settings) + 1)
-    done = 0
     heads: dict[Task, Head] = {}
     facts: dict[str, object] = {"seed": seed, "own": own, "prior": prior is not None}
-    for task in TASKS:
+
+    def learned(task: Task) -> tuple[Head, dict[str, object]]:
         inputs = _inputs(task, [example for example in examples if example.task == task], vectors, prior)
-        folds = _folds(inputs, seed)
-        best: tuple[float, Setting, Doubles] | None = None
-        for setting in settings:
-            logits = _held_out_logits(inputs, folds, setting)
-            score = macro_f1(inputs.truth, logits.argmax(1), len(LABELS[task]))
-            if best is None or score > best[0]:
-                best = (score, setting, logits)
-            done += 1
-            show("train", done, steps)
-        assert best is not None  # noqa: S101  there is at least one setting
-        score, setting, logits = best
-        heads[task] = _finished(inputs, setting, logits, prior)
-        facts[task] = {
+        score, setting, logits = _best(inputs, _folds(inputs, seed), settings)
+        return _finished(inputs, setting, logits, prior), {
             "examples": len(inputs.truth),
             "conversations": len(set(inputs.groups)),
             "cross_validated_macro_f1": round(score, 4),
@@ -128,8 +119,12 @@ def train_heads(
             "facts": setting.facts,
             "balance": setting.balance,
         }
-        done += 1
-        show("train", done, steps)
+
+    with cores() as each:
+        show("train", 0, len(TASKS))
+        for done, (task, found) in enumerate(zip(TASKS, each(learned, TASKS), strict=True), 1):
+            heads[task], facts[task] = found
+            show("train", done, len(TASKS))
     return Heads(encoder.fingerprint, heads["trigger"], heads["response"], facts)
 
 
@@ -189,7 +184,7 @@ def _inputs(task: Task, examples: Sequence[Example], vectors: dict[str, Floats],
     return _Inputs(task, dense, hints, facts, truth, groups, [example.text for example in examples])
 
 
-def _folds(inputs: _Inputs, seed: int) -> list[tuple[Numbers, Numbers]]:
+def _folds(inputs: _Inputs, seed: int) -> list[Fold]:
     """Parts of like label shares, each conversation in one of them."""
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -199,22 +194,40 @@ def _folds(inputs: _Inputs, seed: int) -> list[tuple[Numbers, Numbers]]:
     return list(splitter.split(inputs.truth, inputs.truth, inputs.groups))
 
 
-def _held_out_logits(inputs: _Inputs, folds: Sequence[tuple[Numbers, Numbers]], setting: Setting) -> Doubles:
+def _best(inputs: _Inputs, folds: Sequence[Fold], settings: Sequence[Setting]) -> tuple[float, Setting, Doubles]:
+    """The setting that is best in cross-validation, its macro F1, and its held-out logits."""
+    best: tuple[float, Setting, Doubles] | None = None
+    for setting in settings:
+        logits = _held_out_logits(inputs, folds, setting)
+        score = macro_f1(inputs.truth, logits.argmax(1), len(LABELS[inputs.task]))
+        if best is None or score > best[0]:
+            best = (score, setting, logits)
+    assert best is not None  # noqa: S101  there is at least one setting
+    return best
+
+
+def _held_out_logits(inputs: _Inputs, folds: Sequence[Fold], setting: Setting) -> Doubles:
     """Logits of each message by a head that has seen no message of its conversation, (n, c)."""
-    matrix = _matrix(inputs, setting)
+    known, table = _known(inputs), fact_rows(inputs.facts, setting.facts)
     logits = np.full((len(inputs.truth), len(LABELS[inputs.task])), -50.0)
-    for inside, outside in folds:
-        fitted = _fit(matrix[inside], inputs.truth[inside], setting)
-        logits[np.ix_(outside, fitted.classes_)] = _two_sided(fitted.decision_function(matrix[outside]))
+
+    def judge(fold: Fold) -> None:
+        inside, outside = fold
+        weights = _fit(known[inside], table[inside], inputs.task, inputs.truth[inside], setting)
+        met = np.unique(inputs.truth[inside])
+        said = known[outside] @ weights[: known.shape[1]] + table[outside] @ weights[known.shape[1] : -1] + weights[-1]
+        logits[np.ix_(outside, met)] = said[:, met]
+
+    with cores() as each:
+        list(each(judge, folds))
     return logits
 
 
 def _finished(inputs: _Inputs, setting: Setting, held_out: Doubles, prior: Prior | None) -> Head:
     """The head fitted on everything, with what the held-out logits say about its confidence."""
-    fitted = _fit(_matrix(inputs, setting), inputs.truth, setting)
-    weights = fitted.coef_.T.copy()
+    weights = _fit(_known(inputs), fact_rows(inputs.facts, setting.facts), inputs.task, inputs.truth, setting)
     width, hinted = inputs.dense.shape[1], inputs.hints.shape[1]
-    dense, table, bias = weights[:width], weights[width + hinted :] * setting.facts, fitted.intercept_
+    dense, table, bias = weights[:width], weights[width + hinted : -1] * setting.facts, weights[-1]
     if prior:  # linear in what the head itself is: the two become one
         through = weights[width : width + hinted]
         dense, table = dense + prior.dense[inputs.task] @ through, table + prior.tables[inputs.task] @ through
@@ -235,33 +248,22 @@ def _finished(inputs: _Inputs, setting: Setting, held_out: Doubles, prior: Prior
     )
 
 
-def _halved(weights: Doubles) -> Floats:
+def _halved(weights: npt.NDArray[np.floating[Any]]) -> Floats:
     """Rounded to the 16 bits that are stored."""
     return weights.astype(np.float16).astype(np.float32)
 
 
-def _matrix(inputs: _Inputs, setting: Setting) -> Any:
-    from scipy import sparse
-
-    table = fact_rows(inputs.facts, setting.facts)
-    return sparse.hstack([sparse.csr_matrix(inputs.dense), sparse.csr_matrix(inputs.hints), table], format="csr")
+def _known(inputs: _Inputs) -> Floats:
+    """What a head learns from beside the facts."""
+    return np.hstack([inputs.dense, inputs.hints])
 
 
-def _fit(matrix: Any, truth: Numbers, setting: Setting) -> Any:
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
-
-    counts = np.bincount(truth)
-    weights = (len(truth) / np.maximum(counts, 1)) ** setting.balance
-    weights *= len(truth) / weights[truth].sum()
-    fitted = LogisticRegression(C=setting.strength, max_iter=300, tol=1e-3)
-    with threadpool_limits(1):  # the products are so small that threads wait for each other most of the time
-        return fitted.fit(matrix, truth, sample_weight=weights[truth])
-
-
-def _two_sided(scores: Doubles) -> Doubles:
-    """scikit-learn gives one column for two classes."""
-    return np.stack([-scores, scores], axis=1) / 2 if scores.ndim == 1 else scores
+def _fit(known: Floats, table: Any, task: Task, truth: Numbers, setting: Setting) -> Floats:
+    """The weights of what is ``_known``, of the facts, and the bias, one below the other."""
+    labels = np.eye(len(LABELS[task]), dtype=np.float32)[truth]
+    weights = (len(truth) / np.maximum(labels.sum(0), 1)) ** setting.balance
+    weights *= setting.strength * len(truth) / weights[truth].sum()
+    return fitted(known, table, labels * weights.astype(np.float32), rounds=_ROUNDS)
 
 
 def _calibrated(logits: Doubles, truth: Numbers) -> tuple[float, Doubles]:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVC, LinearSVC
@@ -25,7 +26,8 @@ from jarvis_embed.labels.gold import gold_examples
 from jarvis_embed.labels.scheme import LABELS, TASKS
 from jarvis_embed.training import heads
 from jarvis_embed.training.heads import Setting, macro_f1
-from jarvis_embed.training.prior import learn_prior
+from jarvis_embed.training.logistic import fact_rows
+from jarvis_embed.training.prior import learn_prior, texts_read
 from jarvis_embed.training.silver import read_silver
 
 SETTING = Setting(1.0, 1.5, 0.8)
@@ -38,6 +40,11 @@ def score(inputs: Any, matrix: Any, make: Maker) -> float:
     for inside, outside in heads._folds(inputs, seed=1):
         guess[outside] = make().fit(matrix[inside], inputs.truth[inside]).predict(matrix[outside])
     return macro_f1(inputs.truth, guess, len(LABELS[inputs.task]))
+
+
+def matrix_of(inputs: Any) -> Any:
+    """Vectors and facts in one sparse matrix, for scikit-learn."""
+    return sparse.hstack([sparse.csr_matrix(inputs.dense), fact_rows(inputs.facts, SETTING.facts)], format="csr")
 
 
 def ours(inputs: Any, setting: Setting = SETTING) -> float:
@@ -72,8 +79,8 @@ def ways(inputs: Any) -> dict[str, Callable[[], float]]:
     """Name → what computes its score."""
     none = np.empty((len(inputs.truth), 0), np.float32)
     bare = replace(inputs, hints=none)
-    facts = heads._matrix(replace(bare, dense=none), SETTING)
-    both = heads._matrix(bare, SETTING)
+    facts = matrix_of(replace(bare, dense=none))
+    both = matrix_of(bare)
     vector = inputs.dense
     found: dict[str, Callable[[], float]] = {
         "vector alone": lambda: score(inputs, vector, lambda: _logistic(10)),
@@ -128,7 +135,7 @@ def main() -> None:
     encoder = je.load_encoder(arguments.model, home=arguments.home, cache=0)
     examples = gold_examples("train")
     silver = None if arguments.curve else read_silver()
-    more = () if silver is None else (*silver.triggers, *silver.responses)
+    more = () if silver is None else texts_read(silver)
     vectors = heads._embedded(encoder, examples, lambda _done, _total: None, more)
     prior = None if silver is None else learn_prior(silver, vectors)
     for task in TASKS:

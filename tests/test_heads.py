@@ -1,4 +1,4 @@
-"""Classifier heads: trained with scikit-learn, applied with numpy, bound to their space, switched with it."""
+"""Classifier heads: trained on labels, applied with numpy, bound to their space, switched with it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
 import jarvis_embed as je
@@ -43,8 +44,9 @@ from jarvis_embed.spaces.switch import undo_switch
 from jarvis_embed.training import heads as training
 from jarvis_embed.training import silver as silver_module
 from jarvis_embed.training.heads import SETTINGS, check_examples, train_heads
-from jarvis_embed.training.prior import Prior, learn_prior
-from jarvis_embed.training.silver import read_silver, write_silver
+from jarvis_embed.training.logistic import fact_rows, fitted
+from jarvis_embed.training.prior import LONGEST, Prior, learn_prior, texts_read
+from jarvis_embed.training.silver import Silver, read_silver, write_silver
 
 FAST = SETTINGS[:1]
 
@@ -381,6 +383,34 @@ class TestSilver:
         np.testing.assert_allclose(found.chances["response"], 0.1, atol=0.01)
 
 
+class TestLogistic:
+    """What heads and prior are fitted by."""
+
+    def test_it_finds_what_scikit_learn_finds(self) -> None:
+        rng = np.random.default_rng(0)
+        inputs, truth = rng.normal(size=(200, 8)).astype(np.float32), rng.integers(0, 3, 200)
+        inputs[:, 0] += truth
+        facts = [np.unique(np.append(rng.integers(0, 30, 5), 100 + label)) for label in truth]
+        weights = rng.uniform(0.5, 2, 200).astype(np.float32)
+        table = fact_rows(facts, 1.5)
+        counts = np.eye(3, dtype=np.float32)[truth] * weights[:, None]
+        ours = fitted(inputs, table, counts, rounds=200)
+        matrix = np.hstack([inputs, table.toarray()])
+        theirs = LogisticRegression(tol=1e-6, max_iter=1000).fit(matrix, truth, sample_weight=weights)
+        np.testing.assert_allclose(ours[:-1], theirs.coef_.T, atol=0.01)
+        np.testing.assert_allclose(ours[-1] - ours[-1].mean(), theirs.intercept_ - theirs.intercept_.mean(), atol=0.01)
+
+    def test_probabilities_count_as_labels_in_shares(self) -> None:
+        inputs = np.array([[0.0], [1.0]], np.float32)
+        facts = fact_rows([np.array([3]), np.array([7])], 1.0)
+        shares = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
+        as_shares = fitted(inputs, facts, 4 * shares, rounds=50)
+        rows = [0, 0, 0, 0, 1, 1, 1, 1]
+        labels = np.eye(2, dtype=np.float32)[[0, 1, 1, 1, 0, 0, 1, 1]]
+        np.testing.assert_allclose(as_shares, fitted(inputs[rows], facts[rows], labels, rounds=50), atol=1e-3)
+        assert np.count_nonzero(as_shares[1:-1].any(1)) == 2  # facts that never occur have no weight
+
+
 class TestPrior:
     """What vector and facts say of a label, learned from silver labels in each space."""
 
@@ -403,6 +433,15 @@ class TestPrior:
         right = [LABELS["response"][best] == one.label for best, one in zip(said.argmax(1), ours, strict=True)]
         assert np.mean(right) > 0.8
 
+    def test_it_learns_from_a_long_text_s_facts_alone(self, encoder: Encoder) -> None:
+        few = labelled.silver()
+        long = Silver((few.triggers[0] + " and so" * LONGEST, *few.triggers[1:]), few.responses, few.chances)
+        assert set(texts_read(long)) <= {*few.triggers, *few.responses}
+        texts = texts_read(long)
+        prior = learn_prior(long, dict(zip(texts, encoder.embed(texts), strict=True)))
+        assert np.isfinite(prior.dense["response"]).all()
+        assert prior.tables["trigger"][trigger_buckets(long.triggers[0])].any()
+
     def test_it_is_within_the_weights_of_a_head_that_learned_beside_it(
         self, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -420,9 +459,10 @@ class TestPrior:
         head = train_heads(encoder, labelled.examples(), settings=FAST).trigger
         vectors = dict(zip(texts, encoder.embed(texts), strict=True))
         inputs = training._inputs("trigger", examples, vectors, made)
-        fitted = training._fit(training._matrix(inputs, FAST[0]), inputs.truth, FAST[0])
+        known, table = training._known(inputs), fact_rows(inputs.facts, FAST[0].facts)
+        weights = training._fit(known, table, "trigger", inputs.truth, FAST[0])
         best, _ = head.scores(inputs.dense, inputs.facts)
-        logits = fitted.decision_function(training._matrix(inputs, FAST[0]))
+        logits = np.hstack([known, table.toarray(), np.ones((len(texts), 1))]) @ weights
         sure = np.sort(logits, axis=1)[:, -1] - np.sort(logits, axis=1)[:, -2] > 0.05
         assert sure.sum() > len(texts) / 2
         np.testing.assert_array_equal(best[sure], logits.argmax(1)[sure])

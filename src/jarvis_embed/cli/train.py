@@ -49,7 +49,7 @@ def heads(
 ) -> None:
     """Train the classifiers of a space on gold labels and your own, and switch to them. Needs scikit-learn.
 
-    Takes about half a minute. The texts of the gold labels come from the package chitchat-dataset.
+    Takes about a minute on two cores. The texts of the gold labels come from the package chitchat-dataset.
     """
     from ..training.heads import require_scikit_learn, train_heads
 

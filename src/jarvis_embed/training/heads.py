@@ -1,4 +1,4 @@
-"""Train the classifier heads of one space on labelled messages, with scikit-learn.
+"""Train the classifier heads of one space on labelled messages.
 
 Logistic regression over the vector and the hashed facts of ``spaces/features.py``. How strongly it is held back, how
 much the facts weigh and how much rare labels count are chosen by cross-validation that keeps a conversation on one

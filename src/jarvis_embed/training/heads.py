@@ -35,7 +35,7 @@ FOLDS: Final = 5
 PATTERN_PRECISION: Final = 0.95
 _PATTERN_CASES: Final = 5
 _KEPT_PRECISION: Final = 0.7
-_ROUNDS: Final = 30
+_ROUNDS: Final = 40
 
 Progress = Callable[[str, int, int], None]
 Doubles = npt.NDArray[np.float64]

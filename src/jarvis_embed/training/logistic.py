@@ -90,9 +90,12 @@ def _least(loss: Loss, point: Floats, rounds: int, enough: float) -> Floats:
     """Where a convex function is least, by L-BFGS; ``loss`` gives value and slope."""
     value, slope = loss(point)
     known = np.zeros((2 * _KEPT + 1, len(point)), np.float32)  # steps, how each changed the slope, the slope
+    products = np.zeros((len(known), len(known)))
     for done in range(rounds):
         known[-1] = slope
-        direction = _direction(known, done)
+        for row in (-1, (done - 1) % _KEPT, _KEPT + (done - 1) % _KEPT):  # what is new
+            products[row] = products[:, row] = known @ known[row]
+        direction = np.asarray(_shares(products, done) @ known, np.float32)
         steep, size = float(direction @ slope), 1.0 if done else 1 / max(float(np.linalg.norm(slope)), 1e-6)
         while True:
             further = point + np.float32(size) * direction
@@ -109,10 +112,9 @@ def _least(loss: Loss, point: Floats, rounds: int, enough: float) -> Floats:
     return point
 
 
-def _direction(known: Floats, done: int) -> Floats:
-    """The next step, from the last ``_KEPT``; computed in their products, and only at last of themselves."""
-    products = (known @ known.T).astype(np.float64)
-    share = np.zeros(len(known))  # of each row of ``known`` in the direction
+def _shares(products: npt.NDArray[np.float64], done: int) -> Floats:
+    """How much of each known row is in the next direction, by the products of the rows with each other."""
+    share = np.zeros(len(products))
     share[-1] = -1
     pairs = [(step % _KEPT, _KEPT + step % _KEPT) for step in range(max(0, done - _KEPT), done)]
     pairs = [(step, change) for step, change in pairs if products[step, change] > 0]
@@ -125,4 +127,4 @@ def _direction(known: Floats, done: int) -> Floats:
         share *= products[step, change] / products[change, change]
     for step, change in pairs:
         share[step] += taken[step] - float(products[change] @ share / products[step, change])
-    return np.asarray(share.astype(np.float32) @ known)
+    return np.asarray(share, np.float32)

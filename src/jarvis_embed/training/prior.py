@@ -29,7 +29,7 @@ LONGEST: Final = 100
 learned from their facts alone it is as good (docs/classifiers.md)."""
 
 _FACTS: Final = 1.5
-_ROUNDS: Final = 30
+_ROUNDS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)

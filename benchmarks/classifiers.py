@@ -37,8 +37,8 @@ def microseconds(heads: Heads, encoder: je.Encoder, gold: Gold, number: int = 50
         asked = gold.of(task)[:number]
         texts = [example.text for example in asked]
         triggers = [example.trigger for example in asked]
-        vectors = encoder.embed(texts)
-        others = encoder.embed(triggers) if task == "response" else vectors
+        vectors = encoder.read(texts)
+        others = encoder.read(triggers) if task == "response" else vectors
         times = []
         for row, text in enumerate(texts):
             start = time.perf_counter()

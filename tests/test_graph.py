@@ -12,6 +12,7 @@ import pytest
 import tiny
 from jarvis_embed.errors import ModelError
 from jarvis_embed.models import encoder
+from jarvis_embed.models.engine import READ
 from jarvis_embed.models.graph import bert_graph
 from jarvis_embed.models.weights import load_tensors, read_model_folder
 
@@ -21,8 +22,8 @@ MASK = (IDS > 0).astype(np.int32)
 
 def run(graph: bytes, ids: np.ndarray = IDS, mask: np.ndarray = MASK) -> np.ndarray:
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    (vectors,) = session.run(None, {"input_ids": ids, "attention_mask": mask})
-    return np.asarray(vectors)
+    (readings,) = session.run(None, {"input_ids": ids, "attention_mask": mask})
+    return np.asarray(readings).reshape(len(ids), READ, -1)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
@@ -39,7 +40,23 @@ def test_fused_and_plain_operators_agree(tmp_path: Path, pooling: str) -> None:
 def test_every_vector_has_length_one_also_of_a_text_without_words(tmp_path: Path) -> None:
     model = read_model_folder(tiny.write_model(tmp_path / "model"), "m")
     vectors = run(bert_graph(model.config, load_tensors(model), model.pooling))
-    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert np.allclose(np.linalg.norm(vectors, axis=2), 1, atol=1e-5)
+
+
+def test_beside_a_vector_stand_the_other_pooling_and_the_last_token(tmp_path: Path) -> None:
+    """Whatever the padding: so a text alone has the same ones."""
+    made = {}
+    for pooling in ("cls", "mean"):
+        folder = tiny.write_model(tmp_path / pooling, tiny.config(3, 48, 4, 96), pooling=pooling)
+        model = read_model_folder(folder, "m")
+        made[pooling] = bert_graph(model.config, load_tensors(model), model.pooling)
+    first, mean, last = run(made["cls"]).swapaxes(0, 1)
+    assert np.allclose(run(made["mean"]).swapaxes(0, 1), [mean, first, last], atol=1e-5)
+    for row, length in enumerate(MASK.sum(1)):
+        alone = run(made["cls"], IDS[row : row + 1, :length], MASK[row : row + 1, :length])[0]
+        assert np.allclose(alone, [first[row], mean[row], last[row]], atol=1e-5)
+        if length > 1:
+            assert not np.allclose(first[row], last[row], atol=1e-3)
 
 
 def test_nothing_in_no_vector_out_and_never_nan(tmp_path: Path) -> None:

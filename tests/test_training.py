@@ -20,11 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+import labelled
 import tiny
 from jarvis_embed.cli import app
-from jarvis_embed.conversations.segments import SAMPLE_TURNS
+from jarvis_embed.conversations.segments import SAMPLE_TURNS, text_of
 from jarvis_embed.errors import DiskFull, InputError, ModelRefused, SourceError, TextLeak, TrainingError
 from jarvis_embed.evaluation.gate import Gate
+from jarvis_embed.labels.scheme import LABELS, TASKS
 from jarvis_embed.library import Library
 from jarvis_embed.messages import Conversation, Message
 from jarvis_embed.models.encoder import load_encoder
@@ -35,9 +37,19 @@ from jarvis_embed.training import corpora, ground, objectives, runner
 from jarvis_embed.training import model as training
 from jarvis_embed.training import network as network_module
 from jarvis_embed.training.batches import batches, steps_of
+from jarvis_embed.training.heads import Setting, train_heads
 from jarvis_embed.training.judgements import TURNS, Contrasted, Judgements, Ratings, Replies
 from jarvis_embed.training.maps import expect_answers, learn_segments
-from jarvis_embed.training.material import Material, PairSet, RecordSet, SentenceSet, assembled, shuffled_responses
+from jarvis_embed.training.material import (
+    LabelSet,
+    Material,
+    PairSet,
+    RecordSet,
+    SentenceSet,
+    assembled,
+    numbered_labels,
+    shuffled_responses,
+)
 from jarvis_embed.training.mining import LIKE, mine_triplets
 from jarvis_embed.training.network import Network, save_network
 from jarvis_embed.training.recipe import RECIPES, Objectives, Recipe, load_recipe
@@ -49,7 +61,7 @@ from jarvis_embed.training.segments import (
     segment_draws,
     segment_set,
 )
-from jarvis_embed.training.texts import Texts
+from jarvis_embed.training.texts import Rows, Texts
 
 RECIPE = Recipe(
     objectives=Objectives(relation=0.0, threads=0.3, hold=0.0),
@@ -107,7 +119,18 @@ def small_material(tiny_folder: Path) -> Material:
         sentences=SentenceSet(rows[:20], rows[20:40], np.linspace(0, 5, 20, dtype=np.float32)),
         segments=segments,
         judgements=Judgements(contrasted, rated),
+        labels=_made_up_labels(rows, draw),
     )
+
+
+def _made_up_labels(rows: Rows, draw: random.Random) -> LabelSet:
+    """Of each text, and the one that stands after it, what a teacher might say: one label nearly surely."""
+    chances = {}
+    for task in TASKS:
+        many = len(LABELS[task])
+        sure = np.eye(many, dtype=np.float32)[[draw.randrange(many) for _ in rows]]
+        chances[task] = 0.9 * sure + 0.1 / many
+    return LabelSet(rows, rows + 1, chances)
 
 
 @pytest.fixture
@@ -117,7 +140,7 @@ def network(tiny_folder: Path) -> Network:
 
 def _network(folder: Path) -> Network:
     torch.manual_seed(0)
-    return Network(find_model(folder, folder), context_turns=2, width=16, dropout=0.1, judges=True)
+    return Network(find_model(folder, folder), context_turns=2, width=16, dropout=0.1, judges=True, labels=True)
 
 
 @pytest.fixture
@@ -265,6 +288,15 @@ class TestObjectives:
         rising, falling = torch.tensor([5.0, 4, 0]), torch.tensor([0.0, 4, 5])
         assert objectives.order(left, right, rising) < objectives.order(left, right, falling)
 
+    def test_labels_are_learned_by_cross_entropy_with_a_teachers_probabilities(self) -> None:
+        logits, chances = torch.randn(6, 3), torch.randn(6, 3).softmax(1)
+        even = objectives.labelling(logits, chances, torch.ones(3))
+        assert float(even) == pytest.approx(float(torch.nn.functional.cross_entropy(logits, chances)), abs=1e-6)
+        rare = torch.tensor([9.0, 1, 1])
+        first = objectives.labelling(logits[:, [0, 1, 2]] + torch.tensor([5.0, 0, 0]), chances, rare)
+        last = objectives.labelling(logits[:, [0, 1, 2]] + torch.tensor([0.0, 0, 5]), chances, rare)
+        assert first < last  # who is to find the first label does better by saying it
+
     def test_holding_costs_nothing_at_the_parent(self) -> None:
         vectors = torch.nn.functional.normalize(torch.randn(4, 8), dim=-1)
         assert float(objectives.hold(vectors, vectors)) == pytest.approx(0, abs=1e-6)
@@ -317,6 +349,19 @@ class TestSegments:
         texts = {turn.text for one in (*samples.anchors, *samples.positives) for turn in one.turns}
         assert len(texts) > 20
         assert "this is what was said at 7" not in texts
+
+    def test_neither_is_a_segment_whose_turns_are_together_an_examined_text(self) -> None:
+        said = [Message(str(n), "AB"[n % 2], 1000 * n, f"number {n}") for n in range(40)]
+        talk = Conversation("talk", tuple(said))
+        free = {text_of([turn.text for turn in one.turns]) for one in drawn_samples([talk], (), 1, shortest=2).anchors}
+        long = max(free, key=len)
+        samples = drawn_samples([talk], [long], 1, shortest=2)
+        assert long not in {text_of([turn.text for turn in one.turns]) for one in samples.anchors}
+
+    def test_segments_may_be_asked_to_be_of_several_turns(self) -> None:
+        said = [Message(str(n), "AB"[n % 2], 1000 * n, f"this is what was said at {n}") for n in range(40)]
+        samples = drawn_samples([Conversation("talk", tuple(said))], (), 1, shortest=4)
+        assert min(len(one.turns) for one in samples.positives) >= 2  # at the end of a thread half a window counts
 
     def test_the_text_of_a_segment_may_be_longer_than_a_message(self, tiny_folder: Path, home: Path) -> None:
         said = [Message(str(n), "AB"[n % 2], 1000 * n, "we will see you at the lunch tomorrow") for n in range(12)]
@@ -413,6 +458,15 @@ class TestBatches:
         assert len(contrasted.good) * 0.7 < len(learned) < len(contrasted.good) * 0.8
         assert seen == learned
 
+    def test_a_labelled_pair_comes_with_its_texts(self, small_material: Material) -> None:
+        recipe = RECIPE.model_copy(update={"objectives": Objectives(labels=1.0), "batch_labelled": 20})
+        batch, labels = next(batches(small_material, recipe)), small_material.labels
+        assert labels is not None
+        assert len(batch.labelled) == 20
+        assert batch.rows[batch.labelled_triggers].tolist() == labels.triggers[batch.labelled].tolist()
+        assert batch.rows[batch.labelled_responses].tolist() == labels.responses[batch.labelled].tolist()
+        assert not len(next(batches(small_material, RECIPE)).labelled)
+
     def test_places_lead_back_to_the_pairs(self, small_material: Material) -> None:
         pairs = small_material.pairs[0]
         answer = dict(zip(pairs.triggers.tolist(), pairs.responses.tolist(), strict=True))
@@ -440,7 +494,7 @@ class TestBatches:
 
 class TestRun:
     RECIPE = RECIPE.model_copy(
-        update={"objectives": Objectives(records=0.5, sentences=0.5, quality=0.5, judged=1.0), "passes": 8}
+        update={"objectives": Objectives(records=0.5, sentences=0.5, quality=0.5, judged=1.0, labels=0.5), "passes": 8}
     )
 
     def test_the_loss_falls(self, network: Network, small_material: Material, tmp_path: Path) -> None:
@@ -463,6 +517,7 @@ class TestRun:
             "quality",
             "hold",
             "sentences",
+            "labels",
         }
         assert all(torch.isfinite(value) for value in found.values())
 
@@ -482,6 +537,20 @@ class TestRun:
         runner.run(learning, small_material, recipe, folder=tmp_path, identity="x")
         changed = {name for name, value in learning.bert.named_parameters() if not torch.equal(value, before[name])}
         assert any("layer.0" in name for name in changed)
+
+    def test_the_encoder_learns_what_a_teacher_says(
+        self, tiny_folder: Path, small_material: Material, tmp_path: Path
+    ) -> None:
+        only = Objectives(single=0, context=0, relation=0, threads=0, hold=0, labels=1.0)
+        recipe = self.RECIPE.model_copy(update={"objectives": only, "dropout": 0.0, "passes": 20})
+        learning = _network(tiny_folder)
+        batch = next(batches(small_material, recipe))
+        before = runner.losses(learning, small_material, batch, recipe)["labels"]
+        before.backward()
+        assert learning.bert.encoder.layer[0].attention.self.query.weight.grad.abs().max() > 0
+        runner.run(learning, small_material, recipe, folder=tmp_path, identity="x")
+        after = runner.losses(learning, small_material, batch, recipe)["labels"]
+        assert after.item() < 0.9 * before.item()
 
     def test_only_some_sources_say_how_triggers_are_related(self, network: Network, small_material: Material) -> None:
         recipe = self.RECIPE.model_copy(update={"relation_sources": ("dailydialog",)})
@@ -589,7 +658,7 @@ class TestRun:
             return {"score": next(scores)}
 
         report = runner.run(
-            network, small_material, self.RECIPE, folder=tmp_path, identity="x", watch=watch, looks=6, patience=2
+            network, small_material, self.RECIPE, folder=tmp_path, identity="x", watch=watch, patience=2
         )
         assert report.stopped_early
         assert len(report.looks) == 4
@@ -634,6 +703,13 @@ class TestGround:
         long = {text for text in here.held_out if len(text.split()) > corpora.COMMON_WORDS}
         assert long
         assert long.isdisjoint(material.texts)
+
+    def test_nor_one_that_a_teacher_has_labelled(self) -> None:
+        silver, texts = labelled.silver(1), Texts()
+        left = numbered_labels(silver, [silver.triggers[3]], texts)
+        rows = [row for row, text in enumerate(silver.triggers) if text != silver.triggers[3]]
+        assert [list(texts.rows)[row] for row in left.triggers] == [silver.triggers[row] for row in rows]
+        assert left.chances["trigger"].tolist() == silver.chances["trigger"][rows].tolist()
 
     def test_neither_is_the_sealed_part(self, talkative: Path) -> None:
         here = ground.stand(RECIPE, None, talkative)
@@ -718,6 +794,26 @@ class TestGate:
         (trained.folder / "quality.safetensors").write_bytes(b"other")
         with pytest.raises(ModelRefused, match="no exam"):
             require_passed(find_model("wise", talkative))
+
+    def test_a_model_that_learned_labels_is_read_beside_its_vectors_too(
+        self, talkative: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ground, "read_by_hand", labelled.silver)
+        recipe = RECIPES["labels"].model_copy(update={"sources": {"own": 1.0}, "passes": 0.05, "width": 16})
+        trained = training.train_model("told", recipe, parent="tiny", home=talkative, classified=False)
+        lineage = read_lineage(trained.folder)
+        assert lineage is not None
+        assert (lineage.kind, trained.run.looks) == ("labels", ())
+        plain, told = (load_encoder(name, home=talkative) for name in ("tiny", "told"))
+        said = ["do you want to get lunch?", "ok", "see you there"]
+        assert np.array_equal(plain.read(said), plain.embed(said))
+        assert told.read(said).shape == (3, 3 * told.dim) == (3, told.read_width)
+        assert np.array_equal(told.read(said)[:, : told.dim], told.embed(said))
+        assert np.allclose(np.concatenate([told.read([text]) for text in said]), told.read(said), atol=1e-3)
+        heads = train_heads(told, labelled.examples(), settings=(Setting(1.0, 1.5, 0.8),))
+        assert (len(heads.trigger.dense), len(heads.response.dense)) == (3 * told.dim, 6 * told.dim)
+        assert all(label.name for label in heads.label_triggers(told.read(said), said, force=True))
+        assert all(label.name for label in heads.label_responses(*map(told.read, (said, said)), said, said, force=True))
 
     def test_a_space_in_which_everything_is_close_is_refused(
         self, talkative: Path, monkeypatch: pytest.MonkeyPatch
@@ -843,6 +939,27 @@ class TestCommands:
         monkeypatch.setattr(training, "train_model", train_model)
         CliRunner().invoke(app, ["train", "reference", "--data", str(tmp_path), *given])
         assert asked == [(name, recipe)]
+
+    def test_labels_are_learned_by_the_recipe_of_that_name(
+        self, talkative: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = []
+
+        def train_model(name: str, recipe: Recipe, **given: object) -> None:
+            asked.append((name, recipe, given["parent"]))
+            raise TrainingError("this is enough", "Stop here")
+
+        monkeypatch.setattr(training, "train_model", train_model)
+        CliRunner().invoke(app, ["train", "labels", "--parent", "tiny"])
+        assert asked == [("tiny-labelled", RECIPES["labels"], "tiny")]
+
+    def test_without_the_corpus_labels_cannot_be_learned(
+        self, talkative: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ground, "read_by_hand", lambda: None)
+        recipe = RECIPES["labels"].model_copy(update={"sources": {"own": 1.0}})
+        with pytest.raises(SourceError, match="chitchat-dataset"):
+            training.train_model("told", recipe, parent="tiny", home=talkative)
 
     def test_a_refused_model_cannot_be_used(self, talkative: Path, tmp_path: Path) -> None:
         recipe = tmp_path / "recipe.json"

@@ -26,7 +26,7 @@ def classify_triggers(space: Space, texts: Sequence[str], *, force: bool = False
     """
     heads = _heads(space)
     _check(texts)
-    return heads.label_triggers(space.encoder.embed(texts), texts, force=force) if texts else []
+    return heads.label_triggers(space.encoder.read(texts), texts, force=force) if texts else []
 
 
 def classify_responses(
@@ -49,8 +49,8 @@ def classify_responses(
         )
     if not responses:
         return []
-    vectors = space.encoder.embed([*triggers, *responses])
-    asked, answered = vectors[: len(triggers)], vectors[len(triggers) :]
+    readings = space.encoder.read([*triggers, *responses])
+    asked, answered = readings[: len(triggers)], readings[len(triggers) :]
     return heads.label_responses(asked, answered, triggers, responses, force=force)
 
 

@@ -167,7 +167,7 @@ def _search(space: Space, settings: SuggestSettings, draft: _Draft) -> _Draft:
 def _classify(space: Space, _settings: SuggestSettings, draft: _Draft) -> _Draft:
     if space.heads is None or draft.vector is None:
         return draft
-    (label,) = space.heads.label_triggers(draft.vector[None], [draft.text])
+    (label,) = space.heads.label_triggers(space.encoder.read([draft.text]), [draft.text])
     return replace(draft, trigger_label=label)
 
 

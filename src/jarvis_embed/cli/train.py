@@ -24,6 +24,7 @@ app = typer.Typer(help="Train models and classifiers.", no_args_is_help=True, ri
 app.command("pairs")(train_model.pairs)
 app.command("threads")(train_model.threads)
 app.command("multitask")(train_model.multitask)
+app.command("labels")(train_model.labels)
 app.command("reference")(train_model.reference)
 app.command("examine")(train_model.examine)
 app.command("quality")(train_quality.quality)

@@ -210,8 +210,8 @@ def tfidf_labels(task: Task, gold: Gold) -> list[str]:
 
 def _labels(heads: Heads, encoder: Encoder, asked: Sequence[Example], task: Task, *, force: bool) -> list[Label]:
     texts = [example.text for example in asked]
-    vectors = encoder.embed(texts)
+    readings = encoder.read(texts)
     if task == "trigger":
-        return heads.label_triggers(vectors, texts, force=force)
+        return heads.label_triggers(readings, texts, force=force)
     triggers = [example.trigger for example in asked]
-    return heads.label_responses(encoder.embed(triggers), vectors, triggers, texts, force=force)
+    return heads.label_responses(encoder.read(triggers), readings, triggers, texts, force=force)

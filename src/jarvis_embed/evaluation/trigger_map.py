@@ -74,5 +74,9 @@ def _labels(space: Space, vectors: Vectors, pairs: list[int]) -> dict[int, str]:
         return {}
     texts = {pair.id: pair.trigger for pair in space.library.pairs(pairs)}
     here = [place for place, pair in enumerate(pairs) if pair in texts]
-    found = space.heads.label_triggers(vectors[here], [texts[pairs[place]] for place in here], force=True)
+    asked = [texts[pairs[place]] for place in here]
+    readings = vectors[here]
+    if space.encoder.read_width > space.encoder.dim:  # the space keeps vectors alone
+        readings = space.encoder.read(asked)
+    found = space.heads.label_triggers(readings, asked, force=True)
     return {pairs[place]: label.name for place, label in zip(here, found, strict=True) if label.name is not None}

@@ -28,6 +28,9 @@ from .weights import ModelFolder, load_tensors
 GRAPH_VERSION: Final = 2
 """Raise this when the same weights give other vectors, or a compiled file is laid out in another way."""
 
+_GRAPH_LAYOUT: Final = 2
+"""Raise this when the graph gives something else beside its vectors."""
+
 _KERNEL_LAYOUT: Final = 2
 """Raise this when the kernel's file is laid out in another way, and no vector changes."""
 
@@ -91,7 +94,12 @@ def compiled_graph(model: ModelFolder, precision: Precision, identity: Identity,
     import onnxruntime
 
     path = model_home(model.name, home) / "compiled" / precision / "model.onnx"
-    wanted = {"identity": asdict(identity), "config": asdict(model.config), "onnxruntime": onnxruntime.__version__}
+    wanted = {
+        "identity": asdict(identity),
+        "config": asdict(model.config),
+        "onnxruntime": onnxruntime.__version__,
+        "layout": _GRAPH_LAYOUT,
+    }
     kept = _kept(path, wanted)
     if kept is not None:
         return kept.tobytes()

@@ -19,9 +19,10 @@ from ..errors import HeadsMissing, InputError, ModelError, ModelUnsupported
 from ..home import home_folder
 from ..text import normalise
 from .compiled import Identity, compiled_graph, compiled_kernel, identify, plain_graph
-from .engine import Engine, Vectors
+from .engine import READ, Engine, Vectors
 from .kernel import KernelEngine, is_supported
 from .kernel_build import kernel_library, kernel_state
+from .lineage import learned_labels
 from .machine import usable_cores
 from .projections import Projections, read_projections
 from .quality_head import QualityHead
@@ -58,6 +59,7 @@ class Encoder:
         reads_context: whether ``embed_with_context`` gives another vector than ``embed``.
         has_response_side: whether ``embed_responses`` does.
         has_segment_side: whether ``embed_segments`` reads a segment's turns beside its text.
+        read_width: length of what classifiers read, see ``read``.
         quality_head: what says how good a reply is to what was said; None for a model without one.
     """
 
@@ -73,6 +75,7 @@ class Encoder:
         cache: int = 0,
         projections: Projections | None = None,
         quality_head: QualityHead | None = None,
+        labelled: bool = False,
     ) -> None:
         self.name, self.fingerprint, self.precision, self.max_length = name, fingerprint, precision, max_length
         self.engine, self.dim = engine.name, engine.dim
@@ -82,6 +85,7 @@ class Encoder:
         self.has_response_side = self._projections.response is not None
         self.has_segment_side = self._projections.segment is not None
         self.quality_head = quality_head
+        self.read_width = READ * self.dim if labelled else self.dim
         self._query = lru_cache(maxsize=cache)(self._embed_one)
 
     def __repr__(self) -> str:
@@ -101,16 +105,30 @@ class Encoder:
         Raises:
             InputError: ``texts`` is a single string, or holds something that is none.
         """
-        if isinstance(texts, str):
-            raise InputError("embed() takes a list of texts, and got one text", "Put it in a list: embed([text])")
-        if not all(isinstance(text, str) for text in texts):
-            raise InputError("embed() takes texts, and got something else among them", "Convert it to str first")
+        self._check(texts)
         if len(texts) == 1:
-            return self._query(normalise(texts[0])).copy()
+            return self._query(normalise(texts[0]))[:, : self.dim].copy()
+        return self._read(texts, self.dim, progress)
+
+    def read(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> Vectors:
+        """What classifiers read of each text, (n, read_width) float32.
+
+        That is its vector, and of a model that was trained on labels also those beside it (``engine.Engine``).
+
+        Raises:
+            InputError: as ``embed``.
+        """
+        self._check(texts)
+        if len(texts) == 1:
+            return self._query(normalise(texts[0]))[:, : self.read_width].copy()
+        return self._read(texts, self.read_width, progress)
+
+    def _read(self, texts: Sequence[str], width: int, progress: Callable[[int, int], None] | None) -> Vectors:
+        """So much of the readings of many texts."""
         unique: dict[str, int] = {}
         rows = [unique.setdefault(normalise(text), len(unique)) for text in texts]
         different = list(unique)
-        vectors = np.empty((len(different), self.dim), np.float32)
+        vectors = np.empty((len(different), width), np.float32)
         done = 0
 
         def count(more: int) -> None:
@@ -122,7 +140,7 @@ class Encoder:
         for start in range(0, len(different), _BLOCK):
             block = [self._prompt + text for text in different[start : start + _BLOCK]]
             tokens = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(block)]
-            vectors[start : start + _BLOCK] = self._engine.many(tokens, count)
+            vectors[start : start + _BLOCK] = self._engine.many(tokens, count)[:, :width]
         return vectors if len(different) == len(rows) else vectors[rows]
 
     def embed_with_context(self, trigger: str, context: Sequence[str]) -> Vectors:
@@ -234,6 +252,13 @@ class Encoder:
             return False
         return bool(self._tokenizer.encode(self._prompt + normalise(text)).overflowing)
 
+    @staticmethod
+    def _check(texts: Sequence[str]) -> None:
+        if isinstance(texts, str):
+            raise InputError("embed() takes a list of texts, and got one text", "Put it in a list: embed([text])")
+        if not all(isinstance(text, str) for text in texts):
+            raise InputError("embed() takes texts, and got something else among them", "Convert it to str first")
+
     def _embed_one(self, normalised: str) -> Vectors:
         return self._engine.one(self._tokenizer.encode(self._prompt + normalised).ids)
 
@@ -284,6 +309,7 @@ def load_encoder(
         cache=cache,
         projections=read_projections(found.folder, found.config.hidden),
         quality_head=find_head(found, identity.fingerprint, root),
+        labelled=learned_labels(found.folder),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,19 @@ Vectors = npt.NDArray[np.float32]
 Tokens = Sequence[int]
 """The tokens of one text, the special ones included: never empty."""
 
+READ: Final = 3
+"""Vectors in a reading."""
+
 Progress = Callable[[int], None]
 """Called with the number of texts that were just done."""
 
 
 class Engine(Protocol):
     """Safe to call from several threads at once.
+
+    What it gives of a text is its **reading**: ``READ`` vectors of length 1, one behind the other. First that of the
+    text, by the model's pooling; then that by the other pooling (the first token, or the mean of all); then that of
+    the last token. To keep the two costs nothing, and classifiers may read them.
 
     Attributes:
         name: ``"onnx"`` or ``"kernel"``.
@@ -28,9 +35,9 @@ class Engine(Protocol):
     dim: int
 
     def one(self, tokens: Tokens) -> Vectors:
-        """The vector of one text by the shortest way, (1, dim) float32."""
+        """The reading of one text by the shortest way, (1, READ · dim) float32."""
         ...
 
     def many(self, tokens: Sequence[Tokens], progress: Progress) -> Vectors:
-        """The vectors of all texts, (n, dim) float32 in their order, n ≥ 1."""
+        """The readings of all texts, (n, READ · dim) float32 in their order, n ≥ 1."""
         ...

@@ -27,7 +27,7 @@ from .weights import BertConfig, Tensors
 
 INPUT_IDS: Final = "input_ids"
 ATTENTION_MASK: Final = "attention_mask"
-VECTORS: Final = "vectors"
+READINGS: Final = "readings"
 
 _OPSET: Final = 17  # LayerNormalization is standard from here on; every onnxruntime since 1.12 reads it
 _IR_VERSION: Final = 8
@@ -46,8 +46,8 @@ def bert_graph(
     """Write the whole encoder, text tokens to unit vectors, as a serialised ``onnx.ModelProto``.
 
     The graph's inputs are ``input_ids`` and ``attention_mask``, both int32 of shape (B, T): 1 for a token and 0 for
-    padding, which stands at the right. Its output is ``vectors``, float32 (B, H), each row of length 1.
-    What stands in a padded place never reaches a vector.
+    padding, which stands at the right. Its output is ``readings``, float32 (B, 3 · H): of each text
+    three vectors of length 1, see ``engine``. What stands in a padded place never reaches one.
 
     Args:
         tensors: named and shaped as ``weights.tensor_shapes`` states, linear weights (out, in).
@@ -62,8 +62,10 @@ def bert_graph(
     hidden = layer.embeddings()
     for number in range(config.layers):
         hidden = layer.encode(hidden, f"encoder.layer.{number}.")
-    _unit_length(graph, _pool(graph, hidden, pooling))
-    return graph.serialised(config.hidden)
+    other: Pooling = "cls" if pooling == "mean" else "mean"
+    parts = (_pool(graph, hidden, pooling), _pool(graph, hidden, other), _last(graph, hidden))
+    graph.node("Concat", *(_unit_length(graph, part) for part in parts), axis=-1, output=READINGS)
+    return graph.serialised(len(parts) * config.hidden)
 
 
 def _pool(graph: _Graph, hidden: str, pooling: Pooling) -> str:
@@ -77,9 +79,20 @@ def _pool(graph: _Graph, hidden: str, pooling: Pooling) -> str:
     return graph.node("Squeeze", total, graph.constant("axis_1", np.array([1])))
 
 
+def _last(graph: _Graph, hidden: str) -> str:
+    """(B, T, H) → (B, H): the vector of each text's last token, before the padding."""
+    mask = graph.node("Cast", ATTENTION_MASK, to=TensorProto.FLOAT)
+    axis = graph.constant("axis_1", np.array([1]))
+    place = graph.node("CumSum", mask, graph.constant("along_1", np.array(1)))  # 1, 2, …, and as it is in padding
+    length = graph.node("ReduceSum", mask, axis, keepdims=1)
+    reached = graph.node("Cast", graph.node("Equal", place, length), to=TensorProto.FLOAT)
+    row = graph.node("Unsqueeze", graph.node("Mul", reached, mask), axis)  # (B, 1, T), a single 1 in each
+    return graph.node("Squeeze", graph.node("MatMul", row, hidden), axis)
+
+
 def _unit_length(graph: _Graph, pooled: str) -> str:
     """Divide each row by its length, so that a dot product is a cosine; a row of zeros stays zeros."""
-    return graph.node("LpNormalization", pooled, axis=-1, p=2, output=VECTORS)
+    return graph.node("LpNormalization", pooled, axis=-1, p=2)
 
 
 class _FusedLayer:
@@ -328,7 +341,7 @@ class _Graph:
             self._nodes,
             "bert",
             [_tensor(INPUT_IDS, TensorProto.INT32, ("B", "T")), _tensor(ATTENTION_MASK, TensorProto.INT32, ("B", "T"))],
-            [_tensor(VECTORS, TensorProto.FLOAT, ("B", hidden))],
+            [_tensor(READINGS, TensorProto.FLOAT, ("B", hidden))],
             list(self._constants.values()),
         )
         domains = sorted({node.domain for node in self._nodes} | {""})

@@ -116,13 +116,26 @@ size_t memory_needed(const Model *m, int tokens, int longest) {
     return 4 * (floats + attention_memory(m, longest)) + tokens * wide;
 }
 
-/* Texts → unit vectors.
+/* Add tokens `from` to `to` of x up and bring the sum to length 1. */
+static void pool(float *vector, const float *x, int from, int to, int size) {
+    Floats squares = all(0);
+    for (int j = 0; j < size; j += LANES) {
+        Floats total = all(0);
+        for (int t = from; t < to; t++) total += load(x + (size_t)t * size + j);
+        store(vector + j, total);
+        squares += total * total;
+    }
+    const float length = sqrtf(sum(squares));
+    for (int j = 0; j < size; j += LANES) store(vector + j, load(vector + j) * (length > 0 ? 1.f / length : 0.f));
+}
+
+/* Texts → readings: three unit vectors of each, by the pooling, by the other one, and of the last token.
  *
  * team: may be NULL. ids: the tokens of all texts; text i has those from first[i] to first[i + 1]; none is empty or too
- * long. memory: aligned to 64 bytes. vectors: (texts, hidden).
+ * long. memory: aligned to 64 bytes. readings: (texts, 3, hidden).
  */
 void encode(
-    Team *team, const Model *m, const int32_t *ids, const int32_t *first, int texts, void *memory, float *vectors) {
+    Team *team, const Model *m, const int32_t *ids, const int32_t *first, int texts, void *memory, float *readings) {
     const int tokens = first[texts], size = m->hidden, wide = widest(m);
     float *x = memory, *y = x + (size_t)tokens * size, *inner = y + (size_t)tokens * size;
     float *scale = inner + (size_t)tokens * wide, *attention = scale + (size_t)tokens * (wide / GROUP);
@@ -163,16 +176,10 @@ void encode(
     dismissed(team);
 
     for (int i = 0; i < texts; i++) {
-        float *vector = vectors + (size_t)i * size;
-        const int end = m->first_token_only ? first[i] + 1 : first[i + 1];
-        Floats squares = all(0);
-        for (int j = 0; j < size; j += LANES) {
-            Floats total = all(0);
-            for (int t = first[i]; t < end; t++) total += load(x + (size_t)t * size + j);
-            store(vector + j, total);
-            squares += total * total;
-        }
-        float length = sqrtf(sum(squares));
-        for (int j = 0; j < size; j += LANES) store(vector + j, load(vector + j) * (length > 0 ? 1.f / length : 0.f));
+        float *reading = readings + (size_t)3 * i * size;
+        const int begin = first[i], end = first[i + 1];
+        pool(reading, x, begin, m->first_token_only ? begin + 1 : end, size);
+        pool(reading + size, x, begin, m->first_token_only ? end : begin + 1, size);
+        pool(reading + 2 * size, x, end - 1, end, size);
     }
 }

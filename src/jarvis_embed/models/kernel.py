@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import WeightsDamaged
-from .engine import Progress, Tokens, Vectors
+from .engine import READ, Progress, Tokens, Vectors
 from .packed import LINE, Arrays
 from .quantise import GROUP, Floats, Product, joined_qkv, linear, product_names, rounded_rows
 from .registry import Pooling
@@ -151,15 +151,15 @@ class KernelEngine:
         return self._run([tokens], self._team)
 
     def many(self, tokens: Sequence[Tokens], progress: Progress) -> Vectors:
-        vectors = np.empty((len(tokens), self.dim), np.float32)
+        readings = np.empty((len(tokens), READ * self.dim), np.float32)
         parts = list(_chunks([len(of_text) for of_text in tokens]))
         with ExitStack() as stack:  # threads for this call alone: none is left where a process forks
             threads = min(self._threads, len(parts))
             apply = stack.enter_context(ThreadPoolExecutor(threads)).map if threads > 1 else map
             for part, computed in zip(parts, apply(self._run, [tokens[part] for part in parts]), strict=True):
-                vectors[part] = computed
+                readings[part] = computed
                 progress(len(computed))
-        return vectors
+        return readings
 
     def _run(self, tokens: Sequence[Tokens], team: ctypes.c_void_p | None = None) -> Vectors:
         lengths = [len(of_text) for of_text in tokens]
@@ -171,13 +171,13 @@ class KernelEngine:
                 f"the tokenizer gives token {ids.max()}, and the model has {self._words:,}",
                 "Get the model again: its tokenizer is another model's",
             )
-        vectors = np.empty((len(tokens), self.dim), np.float32)
+        readings = np.empty((len(tokens), READ * self.dim), np.float32)
         memory = self._memory(len(ids), max(lengths))
         self._encode(
             *(team, ctypes.byref(self._model), _address(ids), _address(first), len(tokens)),
-            *(_address(memory), _address(vectors)),
+            *(_address(memory), _address(readings)),
         )
-        return vectors
+        return readings
 
     def _memory(self, tokens: int, longest: int) -> npt.NDArray[np.uint8]:
         """The calling thread's own working memory, kept from call to call and grown when it must be."""

@@ -24,6 +24,7 @@ import numpy as np
 
 from ..errors import HomeError
 from ..home import embeddings_folder, sha256_of, write_json, write_private
+from .engine import READ
 from .kernel import KernelEngine, pack
 from .machine import processor
 from .quantise import quantise
@@ -114,10 +115,11 @@ def _agrees_with_onnx(library: ctypes.CDLL) -> bool:
     texts = [draw.integers(0, 50, length).tolist() for length in (1, 2, 7, 16, 17, 33, 64, 5, 6, 11, 12)]
     for precision, products in {"int8": quantise(config, tensors), "fp32": None}.items():
         kernel = KernelEngine(library, config, "mean", pack(config, tensors, products), team=2)
-        vectors = kernel.many(texts, lambda _: None)
+        readings = kernel.many(texts, lambda _: None)
         graph = OnnxEngine(bert_graph(config, tensors, "mean", products=products), threads=1)
-        cosines = (vectors * np.concatenate([graph.one(text) for text in texts])).sum(1)
-        if cosines.min() < _AGREEMENT[precision] or not np.array_equal(vectors[3:4], kernel.one(texts[3])):
+        both = readings * np.concatenate([graph.one(text) for text in texts])
+        cosines = both.reshape(len(texts), READ, -1).sum(-1)
+        if cosines.min() < _AGREEMENT[precision] or not np.array_equal(readings[3:4], kernel.one(texts[3])):
             return False
     return True
 

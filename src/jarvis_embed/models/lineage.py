@@ -104,6 +104,12 @@ def weights_checksum(folder: Path) -> str:
     return f"{sha256_of(folder / 'model.safetensors')[:32]}{projections_checksum(folder)[:32]}{judges}"
 
 
+def learned_labels(folder: Path) -> bool:
+    """Whether the model in a folder was trained to say beside its vector what kind of message a text is."""
+    lineage = read_lineage(folder)
+    return lineage is not None and bool(lineage.recipe.get("objectives", {}).get("labels"))
+
+
 def write_lineage(folder: Path, lineage: Lineage) -> None:
     """Put it beside the weights."""
     write_json(folder / LINEAGE_FILE, {"schema": SCHEMA, **asdict(lineage)})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ..errors import ModelError
-from .engine import Progress, Tokens, Vectors
+from .engine import READ, Progress, Tokens, Vectors
 from .machine import usable_cores
 
 if TYPE_CHECKING:
@@ -25,26 +25,26 @@ class OnnxEngine:
 
     def __init__(self, graph: bytes, threads: int | None = None) -> None:
         self._session = start_session(graph, threads)
-        self.dim = int(self._session.get_outputs()[0].shape[1])
+        self.dim = int(self._session.get_outputs()[0].shape[1]) // READ
 
     def one(self, tokens: Tokens) -> Vectors:
         """Nothing to sort, nothing to pad."""
         ids = np.array([tokens], np.int32)
-        (vector,) = self._session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
-        return vector  # type: ignore[no-any-return]
+        (reading,) = self._session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+        return reading  # type: ignore[no-any-return]
 
     def many(self, tokens: Sequence[Tokens], progress: Progress) -> Vectors:
         """Texts of like length together, padded at the right with zeros, which the mask keeps out."""
-        vectors = np.empty((len(tokens), self.dim), np.float32)
+        readings = np.empty((len(tokens), READ * self.dim), np.float32)
         for batch in batches([len(of_text) for of_text in tokens], TOKEN_BUDGET):
             ids = np.zeros((len(batch), max(len(tokens[i]) for i in batch)), np.int32)
             mask = np.zeros_like(ids)
             for row, i in enumerate(batch):
                 ids[row, : len(tokens[i])] = tokens[i]
                 mask[row, : len(tokens[i])] = 1
-            (vectors[batch],) = self._session.run(None, {"input_ids": ids, "attention_mask": mask})
+            (readings[batch],) = self._session.run(None, {"input_ids": ids, "attention_mask": mask})
             progress(len(batch))
-        return vectors
+        return readings
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

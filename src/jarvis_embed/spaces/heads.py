@@ -1,8 +1,8 @@
 """Classifier heads of a space: what kind of message a text is, from its vector and its form. Numpy only.
 
-A cascade. A structural pattern decides where the form alone is plain; else a linear layer over the vector and the facts
-of ``features`` does; and where its best label is less likely than that label's threshold, none is given. Heads are
-trained for one space (``training/heads.py``), and carry its fingerprint.
+A cascade. A structural pattern decides where the form alone is plain; else a linear layer over what the encoder reads
+and the facts of ``features`` does; and where its best label is less likely than that label's threshold, none is given.
+Heads are trained for one space (``training/heads.py``), and carry its fingerprint.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Head:
 
     Attributes:
         labels: (c,) names, in the order of the columns below.
-        dense: (d, c) float32, weights of the vector part.
+        dense: (d, c) float32, weights of what the encoder reads: of triggers one reading, of responses two.
         table: (buckets, c) float32, weights of the facts; a text's rows are added and divided by √(their number).
         bias: (c,) float32.
         temperature, shift: what logits are divided by, and (c,) what is added, so that confidences are as often right
@@ -89,19 +89,19 @@ class Heads:
     def of(self, task: Task) -> Head:
         return self.trigger if task == "trigger" else self.response
 
-    def label_triggers(self, vectors: Vectors, texts: Sequence[str], *, force: bool = False) -> list[Label]:
+    def label_triggers(self, readings: Vectors, texts: Sequence[str], *, force: bool = False) -> list[Label]:
         """Label each trigger.
 
         Args:
-            vectors: (n, dim) of ``texts`` under the encoder of this space.
+            readings: (n, width) of ``texts``, by ``read`` of the encoder of this space.
             force: give the likeliest label also below its threshold.
         """
-        return _cascade("trigger", self.trigger, vectors, [trigger_buckets(text) for text in texts], texts, force)
+        return _cascade("trigger", self.trigger, readings, [trigger_buckets(text) for text in texts], texts, force)
 
     def label_responses(
         self,
-        trigger_vectors: Vectors,
-        response_vectors: Vectors,
+        trigger_readings: Vectors,
+        response_readings: Vectors,
         triggers: Sequence[str],
         responses: Sequence[str],
         *,
@@ -116,13 +116,13 @@ class Heads:
             raise InputError(
                 f"there are {len(triggers)} triggers and {len(responses)} responses", "Give a trigger for each response"
             )
-        inputs = response_inputs(trigger_vectors, response_vectors)
+        inputs = response_inputs(trigger_readings, response_readings)
         facts = [response_buckets(*pair) for pair in zip(triggers, responses, strict=True)]
         return _cascade("response", self.response, inputs, facts, responses, force)
 
 
 def response_inputs(triggers: Vectors, responses: Vectors) -> Floats:
-    """What the response head sees of the two vectors, (n, 2·dim). Products and differences add nothing
+    """What the response head sees of two readings, (n, 2·width). Products and differences add nothing
     (docs/classifiers.md)."""
     return np.hstack([responses, triggers])
 

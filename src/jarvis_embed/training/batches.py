@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .judgements import Judgements, Replies
-from .material import Material, PairSet, RecordSet, SentenceSet
+from .material import LabelSet, Material, PairSet, RecordSet, SentenceSet
 from .recipe import Recipe
 from .segments import NO_SEGMENTS, SegmentDraw, segment_draws
 from .texts import Rows
@@ -33,6 +33,7 @@ class Batch:
         rated: places of rated replies; or none. ratings: their numbers.
         triplets: (t, 3) places: trigger, similar, dissimilar.
         left, right: (s,) places of sentences. scores: (s,).
+        labelled: (l,) numbers of labelled pairs. labelled_triggers, labelled_responses: (l,) places.
     """
 
     rows: Rows
@@ -50,6 +51,9 @@ class Batch:
     left: Rows
     right: Rows
     scores: npt.NDArray[np.float32]
+    labelled: Rows
+    labelled_triggers: Rows
+    labelled_responses: Rows
 
 
 def steps_of(material: Material, recipe: Recipe) -> int:
@@ -76,6 +80,7 @@ def batches(material: Material, recipe: Recipe) -> Iterator[Batch]:
     none = np.zeros(0, np.int64)
     segments = _segments(material, recipe)
     judgements = _judgements(material.judgements, recipe)
+    labelling = np.random.default_rng([recipe.seed, 103])
     while True:
         parts: list[tuple[Rows, Rows, Rows]] = []
         related: list[Rows] = [none]
@@ -97,9 +102,13 @@ def batches(material: Material, recipe: Recipe) -> Iterator[Batch]:
             left, right = material.sentences.left[sentences], material.sentences.right[sentences]
             scores = material.sentences.scores[sentences]
         triplets = _some_triplets(mined, recipe.batch_triplets, rng) if recipe.objectives.triplets else none
+        labelled = _some_labelled(material.labels, recipe, labelling)
+        read, said = none, none
+        if material.labels is not None:
+            read, said = material.labels.triggers[labelled], material.labels.responses[labelled]
         replies = [rows for one in (*judged, *rated) for rows in (one.turns.ravel(), one.responses)]
         told = (triggers, responses, contexts.ravel(), asked, drawn.texts, triplets.ravel(), left, right)
-        rows = np.unique(np.concatenate([*told, *replies]))
+        rows = np.unique(np.concatenate([*told, *replies, read, said]))
         rows = rows[rows >= 0]
         yield Batch(
             rows=rows,
@@ -117,6 +126,9 @@ def batches(material: Material, recipe: Recipe) -> Iterator[Batch]:
             left=_places(rows, left),
             right=_places(rows, right),
             scores=scores,
+            labelled=labelled,
+            labelled_triggers=_places(rows, read),
+            labelled_responses=_places(rows, said),
         )
 
 
@@ -181,6 +193,12 @@ def _some_sentences(sentences: SentenceSet | None, rng: np.random.Generator) -> 
     if sentences is None:
         return np.zeros(0, np.int64)
     return rng.choice(len(sentences.scores), min(SENTENCES, len(sentences.scores)), replace=False)
+
+
+def _some_labelled(labels: LabelSet | None, recipe: Recipe, rng: np.random.Generator) -> Rows:
+    if labels is None or not recipe.objectives.labels:
+        return np.zeros(0, np.int64)
+    return rng.choice(len(labels), min(recipe.batch_labelled, len(labels)), replace=False)
 
 
 def _some_triplets(mined: Rows, number: int, rng: np.random.Generator) -> Rows:

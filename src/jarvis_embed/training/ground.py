@@ -29,10 +29,11 @@ from .corpora import (
     training_sentences,
 )
 from .judgements import NO_JUDGEMENTS, in_clean_context, numbered_judgements
-from .material import Material, PairSet, assembled, numbered_pairs
+from .material import Material, PairSet, assembled, numbered_labels, numbered_pairs
 from .mining import mine_triplets
 from .recipe import Recipe, Source
 from .segments import drawn_samples
+from .silver import read_by_hand
 from .texts import Texts
 
 LEAST_PAIRS: Final = 200
@@ -105,7 +106,17 @@ def gather(
     judged = wanted.quality and wanted.judged and data is not None
     records = training_records(_folder(data), ground.held_out) if wanted.records or judged else []
     sentences = training_sentences(_folder(data), ground.held_out) if wanted.sentences else []
-    samples = drawn_samples(talks, ground.held_out, recipe.seed, recipe.segments) if wanted.threads else None
+    labels = None
+    if wanted.labels:
+        by_hand = read_by_hand()
+        if by_hand is None:
+            raise SourceError("labels are learned from chitchat-dataset", "pip install chitchat-dataset")
+        labels = numbered_labels(by_hand, ground.held_out, texts)
+    samples = (
+        drawn_samples(talks, ground.held_out, recipe.seed, recipe.segments, recipe.segment_turns)
+        if wanted.threads
+        else None
+    )
     judgements = NO_JUDGEMENTS
     if judged and data is not None:
         judgements = numbered_judgements(in_clean_context(records, ground.held_out), data, ground.held_out, texts)
@@ -116,6 +127,7 @@ def gather(
         sentences,
         samples,
         judgements,
+        labels,
         parent=load_encoder(parent, home=home, precision="int8", cache=0),
         reference=load_encoder(REFERENCE, home=home, precision="int8", cache=0),
         max_tokens=recipe.max_tokens,

@@ -168,7 +168,7 @@ def _embedded(
     """Text → its vector, of all examples and of ``more``."""
     labelled = (text for example in examples for text in (example.text, example.trigger) if text)
     texts = list(dict.fromkeys((*labelled, *more)))
-    return dict(zip(texts, encoder.embed(texts, show), strict=True))
+    return dict(zip(texts, encoder.read(texts, show), strict=True))
 
 
 def _inputs(task: Task, examples: Sequence[Example], vectors: dict[str, Floats], prior: Prior | None) -> _Inputs:

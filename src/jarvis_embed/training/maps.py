@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from . import objectives
-from .material import Material
+from .material import LabelSet, Material
 from .network import Network
 from .recipe import Recipe
 from .segments import SegmentDraw, segment_draws
-from .texts import Halves
+from .texts import Halves, Rows
 
 Progress = Callable[[str, int, int], None]
 
@@ -99,6 +99,21 @@ def fixed_turns(vectors: Halves, draw: SegmentDraw, device: torch.device) -> tup
     """What the map of segments reads beside their texts: the turns' vectors, which stay as they are, and which of them
     are there."""
     return torch.from_numpy(vectors[draw.turns]).float().to(device), torch.from_numpy(draw.turns >= 0).to(device)
+
+
+def label_loss(network: Network, labels: LabelSet, rows: Rows, triggers: Tensor, responses: Tensor) -> Tensor:
+    """How far labels that are read off lie from those that were given, the mean over both tasks.
+
+    Args:
+        rows: (n,) numbers of labelled pairs. triggers, responses: (n, READ · dim), their readings.
+    """
+    read = network.labelled(triggers, responses)
+    parts = []
+    for task, logits in read.items():
+        every = labels.chances[task]
+        balance = torch.from_numpy(every.mean(0).clip(min=1e-3) ** -0.5).to(network.device)
+        parts.append(objectives.labelling(logits, torch.from_numpy(every[rows]).to(network.device), balance))
+    return torch.stack(parts).mean()
 
 
 def expect_answers(network: Network, material: Material, recipe: Recipe) -> None:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from ..conversations.segments import SegmentSamples
-from ..conversations.selection import near_key
+from ..conversations.selection import examined_keys, near_key
 from ..evaluation.data import Replies, ScoredPair
 from ..evaluation.metrics import NEIGHBOURS, nearest_rows
 from ..evaluation.splits import assert_disjoint
+from ..labels.scheme import Task
 from ..messages import Pair
 from ..models.encoder import Encoder
 from ..models.engine import Vectors
+from ..text import folded
 from .corpora import COMMON_WORDS
 from .judgements import NO_JUDGEMENTS, Judgements
 from .segments import SegmentSet, numbered_segments, segment_set
+from .silver import Silver
 from .texts import Halves, Rows, Texts, Tokens
 
 
@@ -67,6 +70,18 @@ class SentenceSet:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelSet:
+    """Pairs that were labelled: (n,) rows of texts each, and for each task the probability of each label."""
+
+    triggers: Rows
+    responses: Rows
+    chances: Mapping[Task, npt.NDArray[np.float32]]
+
+    def __len__(self) -> int:
+        return len(self.triggers)
+
+
+@dataclass(frozen=True, slots=True)
 class Material:
     """Everything a run learns from.
 
@@ -86,6 +101,7 @@ class Material:
     sentences: SentenceSet | None = None
     segments: SegmentSet | None = None
     judgements: Judgements = NO_JUDGEMENTS
+    labels: LabelSet | None = None
 
 
 def numbered_pairs(name: str, pairs: Sequence[Pair], texts: Texts, context_turns: int, weight: float) -> PairSet:
@@ -105,6 +121,15 @@ def numbered_pairs(name: str, pairs: Sequence[Pair], texts: Texts, context_turns
     )
 
 
+def numbered_labels(said: Silver, held_out: Iterable[str], texts: Texts) -> LabelSet:
+    """What was said of pairs, as rows of ``texts``, which grow by theirs; pairs with an examined text are out."""
+    taken = examined_keys(held_out, COMMON_WORDS)
+    sides = zip(said.triggers, said.responses, strict=True)
+    kept = [row for row, both in enumerate(sides) if not any(folded(text) in taken for text in both)]
+    triggers, responses = (texts.of(side[row] for row in kept) for side in (said.triggers, said.responses))
+    return LabelSet(triggers, responses, {task: rows[kept] for task, rows in said.chances.items()})
+
+
 def assembled(
     texts: Texts,
     pairs: Sequence[PairSet],
@@ -112,6 +137,7 @@ def assembled(
     sentences: Sequence[ScoredPair],
     samples: SegmentSamples | None = None,
     judgements: Judgements = NO_JUDGEMENTS,
+    labels: LabelSet | None = None,
     *,
     parent: Encoder,
     reference: Encoder,
@@ -168,6 +194,7 @@ def assembled(
         else None,
         segments=segment_set(samples, *segments, halves) if samples and segments else None,
         judgements=judgements,
+        labels=labels,
     )
 
 

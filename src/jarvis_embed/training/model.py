@@ -125,7 +125,7 @@ def train_model(
             vectors = encoder.embed(material.texts, lambda done, total: show("embed again", done, total)).astype(
                 np.float16
             )
-            if _settled(network, material, recipe, vectors, watch, show):
+            if recipe.projection_passes and _settled(network, material, recipe, vectors, watch, show):
                 save_network(network, begun, folder)
         if recipe.objectives.quality:
             _give_head(network, material, recipe, vectors, name, root, show)
@@ -212,11 +212,13 @@ def _give_head(
     write_head(model.folder, fit_head(known, fingerprints(model), learning, facts=facts, begin=begin, progress=show))
 
 
-def _kind(objectives: Objectives) -> Literal["pairs", "threads", "multitask"]:
+def _kind(objectives: Objectives) -> Literal["pairs", "threads", "labels", "multitask"]:
     """What a run is called by what it asks for."""
     if objectives.quality:
         return "multitask"
-    return "pairs" if objectives.single or objectives.context or objectives.relation else "threads"
+    if objectives.single or objectives.context or objectives.relation:
+        return "pairs"
+    return "threads" if objectives.threads else "labels"
 
 
 def _device(wanted: str) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  its usual name
 
+from ..errors import TrainingError
 from ..home import make_private_folder, reported, write_private
-from ..models.projections import PROJECTIONS_FILE
+from ..labels.scheme import LABELS, TASKS, Task
+from ..models.engine import READ
+from ..models.projections import PROJECTIONS_FILE, Projections, read_projections
 from ..models.runtime import TOKEN_BUDGET, batches
 from ..models.weights import ModelFolder, load_tensors
 from .judgements import Replies
@@ -21,6 +24,9 @@ from .projections import Projection, SegmentProjection, array_of
 from .quality_head import HeadNetwork, HeadRecipe
 from .recipe import Recipe
 from .texts import Tokens
+
+_SHARP: Final = 20.0
+"""Vectors of length 1 say little to a linear map whose weights begin near 0."""
 
 
 class Network(nn.Module):
@@ -33,6 +39,7 @@ class Network(nn.Module):
         answer_dim: of the reference, under which answers are expected; that of the model if None.
         frozen_layers: the lowest layers that stay as they are; the word embeddings always do.
         judges: whether it has a quality head, which reads what the maps of replies and of context give.
+        labels: whether it has the maps from which the objective of that name reads labels.
         bf16: multiply in bfloat16; faster on processors that can.
     """
 
@@ -46,6 +53,7 @@ class Network(nn.Module):
         frozen_layers: int = 0,
         dropout: float = 0.1,
         judges: bool = False,
+        labels: bool = False,
         bf16: bool = False,
     ) -> None:
         super().__init__()
@@ -55,6 +63,7 @@ class Network(nn.Module):
         self.context = Projection(1 + context_turns, dim, width)
         self.segment = SegmentProjection(dim, width)
         self.expectation = nn.Linear(dim, answer_dim or dim)  # of the answer, by the reference; it serves training only
+        self.labels = _label_maps(dim) if labels else None  # of what a classifier should say; it serves training only
         self.quality = HeadNetwork(dim, HeadRecipe(width=width), maps=False) if judges else None
         self.context_turns, self.pooling, self.bf16 = context_turns, model.pooling, bf16
         self.bert.embeddings.word_embeddings.weight.requires_grad_(False)
@@ -69,17 +78,35 @@ class Network(nn.Module):
 
     def projections(self) -> list[nn.Parameter]:
         """The parameters beside the encoder."""
-        parts = (self.response, self.context, self.segment, self.expectation, self.quality)
+        parts = (self.response, self.context, self.segment, self.expectation, self.quality, self.labels)
         return [parameter for part in parts if part is not None for parameter in part.parameters()]
 
+    def take(self, stored: Projections) -> None:
+        """Go on from the maps of a trained model, where they are made as ours are."""
+        pairs = ((self.response, stored.response), (self.context, stored.context))
+        for mine, theirs in pairs:
+            if theirs is not None and theirs.inner.shape == tuple(mine.inner.weight.shape):
+                mine.take(theirs)
+        segment = stored.segment
+        if segment is not None and segment.projection.inner.shape == tuple(self.segment.projection.inner.weight.shape):
+            self.segment.take(segment)
+
     def forward(self, texts: Sequence[Tokens]) -> Tensor:
-        """(n, dim), rows of length 1, in the order of ``texts``; texts of like length pass side by side."""
+        """(n, dim), rows of length 1, in the order of ``texts``."""
+        return self.vectors_of(self.readings(texts))
+
+    def vectors_of(self, readings: Tensor) -> Tensor:
+        """(n, dim), the vectors of texts out of their readings."""
+        return readings[:, : readings.shape[1] // READ]
+
+    def readings(self, texts: Sequence[Tokens]) -> Tensor:
+        """(n, READ · dim), as an engine gives them, in the order of ``texts``; like lengths pass side by side."""
         groups = list(batches(list(map(len, texts)), TOKEN_BUDGET))
         rows = [self._pooled([texts[row] for row in group]) for group in groups]
         order = torch.tensor([row for group in groups for row in group], device=self.device)
         back = torch.empty_like(order)
         back[order] = torch.arange(len(order), device=self.device)
-        return F.normalize(torch.cat(rows), dim=-1)[back]
+        return torch.cat(rows)[back]
 
     def in_context(self, vectors: Tensor, triggers: Tensor, contexts: Tensor) -> Tensor:
         """(n, dim): triggers with the turns before them.
@@ -90,6 +117,22 @@ class Network(nn.Module):
         """
         with_nothing = _with_nothing(vectors)
         return cast(Tensor, self.context(vectors[triggers], *(with_nothing[rows] for rows in contexts.T)))
+
+    def labelled(self, triggers: Tensor, responses: Tensor) -> dict[Task, Tensor]:
+        """For each task (n, labels) logits, by what stands in readings beside the vectors, which stay what they are; of
+        responses by their triggers' too.
+
+        Args:
+            triggers, responses: (n, READ · dim).
+
+        Raises:
+            TrainingError: the network was made without these maps.
+        """
+        if self.labels is None:
+            raise TrainingError("labels are wanted of a network without maps for them", "Give it some: labels=True")
+        asked, answered = (one[:, one.shape[1] // READ :] for one in (triggers, responses))
+        inputs: dict[Task, Tensor] = {"trigger": asked, "response": torch.cat([answered, asked], -1)}
+        return {task: self.labels[task](_SHARP * read) for task, read in inputs.items()}
 
     def of_replies(self, vectors: Tensor, replies: Replies) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
         """What the quality head reads: asked and answered, (n, dim), the bare turns, and the bare responses.
@@ -114,13 +157,15 @@ class Network(nn.Module):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             found = self.bert(input_ids=torch.from_numpy(ids).to(self.device), attention_mask=there).last_hidden_state
         found = found.float()
-        if self.pooling == "cls":
-            return cast(Tensor, found[:, 0])
-        return cast(Tensor, (found * there[:, :, None]).sum(1) / there.sum(1, keepdim=True))
+        first, mean = found[:, 0], (found * there[:, :, None]).sum(1) / there.sum(1, keepdim=True)
+        last = found[torch.arange(len(found), device=self.device), there.sum(1) - 1]
+        parts = (first, mean, last) if self.pooling == "cls" else (mean, first, last)
+        return torch.cat([F.normalize(part, dim=-1) for part in parts], -1)
 
 
 def network_of(parent: ModelFolder, recipe: Recipe, answer_dim: int, place: str = "cpu") -> Network:
-    """The network that a run by this recipe begins with, on the device of that name."""
+    """The network that a run by this recipe begins with, on the device of that name; with the maps of a parent that has
+    some of its own."""
     torch.manual_seed(recipe.seed)
     network = Network(
         parent,
@@ -130,8 +175,10 @@ def network_of(parent: ModelFolder, recipe: Recipe, answer_dim: int, place: str 
         frozen_layers=recipe.frozen_layers,
         dropout=recipe.dropout,
         judges=bool(recipe.objectives.quality),
+        labels=bool(recipe.objectives.labels),
         bf16=place == "cuda" or (place == "cpu" and torch.cpu._is_amx_tile_supported()),
     )
+    network.take(read_projections(parent.folder, parent.config.hidden))
     return network.to(place)
 
 
@@ -176,6 +223,13 @@ def _bert(model: ModelFolder, dropout: float) -> Any:
     bert: Any = BertModel(config, add_pooling_layer=False)
     bert.load_state_dict({name: torch.from_numpy(array) for name, array in load_tensors(model).items()}, strict=False)
     return bert.float()
+
+
+def _label_maps(dim: int) -> nn.ModuleDict:
+    """For ``Network.labelled``: linear maps of what stands beside one vector, or beside two."""
+    beside = (READ - 1) * dim
+    inputs = {"trigger": beside, "response": 2 * beside}
+    return nn.ModuleDict({task: nn.Linear(inputs[task], len(LABELS[task])) for task in TASKS})
 
 
 def _with_nothing(vectors: Tensor) -> Tensor:

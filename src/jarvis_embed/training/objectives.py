@@ -99,6 +99,18 @@ def relation_weights(wanted: Tensor, masked: Tensor, share: float) -> Tensor:
     return upper * (1.0 + (wanted >= least) * (upper.sum() / number))
 
 
+def labelling(logits: Tensor, chances: Tensor, balance: Tensor) -> Tensor:
+    """How far the labels that are read off lie from those of a teacher: cross-entropy with its probabilities.
+
+    That is distillation (Hinton et al. 2015) at temperature 1.
+
+    Args:
+        logits, chances: (n, labels). balance: (labels,), what a label counts; a message counts as its labels do.
+    """
+    counts = chances @ balance
+    return -(counts * (chances * F.log_softmax(logits, 1)).sum(1)).sum() / counts.sum()
+
+
 def hold(vectors: Tensor, before: Tensor) -> Tensor:
     """How far vectors have turned away from the parent's: 1 − mean cosine. Against forgetting, and collapse."""
     return 1 - (vectors * before).sum(-1).mean()

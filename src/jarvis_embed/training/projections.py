@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  its usual name
 
+from ..models.projections import Projection as StoredProjection
+from ..models.projections import SegmentProjection as StoredSegmentProjection
+
 
 class Projection(nn.Module):
     """``models.projections.Projection``, learnable. It begins as the identity: training starts at the parent."""
@@ -23,6 +26,14 @@ class Projection(nn.Module):
     def inputs(self) -> int:
         return self.inner.in_features // self.outer.out_features
 
+    def take(self, stored: StoredProjection) -> None:
+        """Become the map that a trained model has."""
+        layers = ((self.inner, stored.inner, stored.inner_bias), (self.outer, stored.outer, stored.outer_bias))
+        with torch.no_grad():
+            for layer, weight, bias in layers:
+                layer.weight.copy_(torch.from_numpy(weight))
+                layer.bias.copy_(torch.from_numpy(bias))
+
     def forward(self, *vectors: Tensor) -> Tensor:
         mixed = self.outer(F.gelu(self.inner(torch.cat(vectors, -1)), approximate="tanh"))
         return F.normalize(vectors[0] + mixed, dim=-1)
@@ -35,6 +46,12 @@ class SegmentProjection(nn.Module):
         super().__init__()
         self.attention = nn.Parameter(torch.zeros(dim))
         self.projection = Projection(3, dim, width)
+
+    def take(self, stored: StoredSegmentProjection) -> None:
+        """Become the map that a trained model has."""
+        self.projection.take(stored.projection)
+        with torch.no_grad():
+            self.attention.copy_(torch.from_numpy(stored.attention))
 
     def forward(self, whole: Tensor, turns: Tensor, there: Tensor) -> Tensor:
         """(n, dim) from the texts' vectors, (n, dim), and the turns', (n, longest, dim); ``there``: (n, longest), False

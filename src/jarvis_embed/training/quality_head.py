@@ -144,12 +144,10 @@ def head_over(projections: Projections, dim: int, recipe: HeadRecipe) -> HeadNet
         return None
     network = HeadNetwork(dim, replace(recipe, width=len(context.inner)))
     network.learns_maps = False
-    parts = ("inner.weight", "inner.bias", "outer.weight", "outer.bias")
-    with torch.no_grad():
-        for side, given in (("context", context), ("response", response)):
-            arrays = (given.inner, given.inner_bias, given.outer, given.outer_bias)
-            for part, array in zip(parts, arrays, strict=True):
-                network.get_parameter(f"{side}.{part}").requires_grad_(False).copy_(torch.from_numpy(array))
+    for mine, stored in ((network.context, context), (network.response, response)):
+        assert mine is not None  # noqa: S101  it was made with maps
+        mine.take(stored)
+        mine.requires_grad_(False)
     return network
 
 

@@ -29,6 +29,8 @@ class Objectives(BaseModel):
         triplets: a trigger is nearer to one with like responses than to a like one with other responses.
         records: what a trigger with several known responses (``dailydialog_pp``) counts in ``relation``, beside a pair.
         sentences: sentences are ordered as people ordered them (``stsb_train``).
+        labels: what stands beside a vector in a reading (``models.engine``) says what kind of message a text is, as
+            read by people (``silver.read_by_hand``).
         hold: vectors stay near the parent's.
     """
 
@@ -43,6 +45,7 @@ class Objectives(BaseModel):
     triplets: float = Field(default=0.0, ge=0)
     records: float = Field(default=0.0, ge=0)
     sentences: float = Field(default=0.0, ge=0)
+    labels: float = Field(default=0.0, ge=0)
     hold: float = Field(default=0.2, ge=0)
 
 
@@ -53,6 +56,7 @@ class Recipe(BaseModel):
         sources: conversations to learn from → how often a pair of each is drawn.
         relation_sources: those whose pairs ``relation`` reads; all where it is None.
         pairs: of each source, at most. segments: pairs of segments of all sources together, at most.
+        segment_turns: of the windows in which threads are cut for them, at least.
         passes: how often the encoder sees a pair of the first source; 0 leaves it as it is.
         batch_pairs: pairs in a step; each is set against the responses of all others.
         run_pairs: consecutive pairs of one conversation that are drawn together: their turns are embedded once.
@@ -60,6 +64,7 @@ class Recipe(BaseModel):
         expected: how far ``relation`` trusts what is expected, and not what is known, where several responses are.
         batch_triplets, batch_segments, batch_judged: in a step, where they count: triplets, pairs of segments, contexts
             with right and wrong replies; of rated ones twice as many.
+        batch_labelled: labelled pairs in a step, where they count.
         rate, projection_rate: highest learning rates of the encoder and of the projections.
         projection_passes: over the pairs, in which the projections learn alone before the encoder does.
         head_steps: in which the quality head goes on learning once the encoder is done.
@@ -68,6 +73,7 @@ class Recipe(BaseModel):
         max_tokens, max_segment_tokens: of a text, and of a segment's, in training; the rest is cut off.
         temperature, thread_temperature: of the contrast of pairs, and of segments.
         min_quality: pairs whose reply is known to be worse are left out; see ``conversations.selection``.
+        looks: how often held-out texts are looked at, by which the best weights are kept; 0 keeps the last.
         gate: what the model must reach to be used.
     """
 
@@ -78,6 +84,7 @@ class Recipe(BaseModel):
     relation_sources: tuple[Source, ...] | None = None
     pairs: int = Field(default=50_000, ge=1)
     segments: int = Field(default=200_000, ge=2)
+    segment_turns: int = Field(default=1, ge=1, le=4)
     passes: float = Field(default=1.0, ge=0)
     batch_pairs: int = Field(default=192, ge=2)
     run_pairs: int = Field(default=8, ge=1)
@@ -86,6 +93,7 @@ class Recipe(BaseModel):
     batch_triplets: int = Field(default=32, ge=2)
     batch_segments: int = Field(default=24, ge=2)
     batch_judged: int = Field(default=24, ge=2)
+    batch_labelled: int = Field(default=64, ge=2)
     rate: float = Field(default=1e-4, gt=0)
     projection_rate: float = Field(default=3e-4, gt=0)
     projection_passes: float = Field(default=10.0, ge=0)
@@ -100,6 +108,7 @@ class Recipe(BaseModel):
     max_tokens: int = Field(default=48, ge=3)
     max_segment_tokens: int = Field(default=128, ge=3)
     min_quality: float = Field(default=MIN_QUALITY, ge=0, le=1)
+    looks: int = Field(default=6, ge=0)
     seed: int = 1
     gate: Gate = Gate()
 
@@ -115,6 +124,27 @@ _QUALITY: Final = "quality_correlation"
 RECIPES: Final[dict[str, Recipe]] = {
     "own": Recipe(objectives=Objectives(threads=0.3)),
     "frozen": Recipe(objectives=Objectives(threads=0.3), passes=0.0),
+    "labels": Recipe(
+        sources={"chitchat": 1.0},
+        objectives=Objectives(single=0.0, context=0.0, relation=0.0, threads=0.0, labels=2.0, hold=10.0),
+        pairs=12_000,
+        batch_pairs=24,
+        batch_labelled=64,
+        rate=1.2e-4,
+        projection_rate=1e-3,
+        projection_passes=0.0,
+        looks=0,
+        gate=Gate(
+            gains=("trigger_f1",),
+            tolerances={
+                "response_f1": 0.01,
+                "general_similarity": 0.01,
+                "response_accuracy": 0.01,
+                "trigger_correlation": 0.01,
+                "thread_similarity_auc": 0.01,
+            },
+        ),
+    ),
     "threads": Recipe(
         objectives=Objectives(single=0.0, context=0.0, relation=0.0, threads=1.0), gate=Gate(gains=(_THREADS,))
     ),

@@ -24,7 +24,16 @@ from ..home import make_private_folder, write_private
 from . import objectives
 from .batches import Batch, batches, steps_of
 from .judgements import Replies
-from .maps import Progress, expect_answers, fixed_turns, learn_projections, learn_segments, schedule, unfair
+from .maps import (
+    Progress,
+    expect_answers,
+    fixed_turns,
+    label_loss,
+    learn_projections,
+    learn_segments,
+    schedule,
+    unfair,
+)
 from .material import Material
 from .network import Network
 from .quality_head import told_from_others
@@ -83,7 +92,6 @@ def run(
     folder: Path,
     identity: str,
     watch: Watch | None = None,
-    looks: int = 6,
     patience: int = 3,
     checkpoint_minutes: float = 5.0,
     resume: bool = False,
@@ -94,8 +102,8 @@ def run(
     Args:
         folder: where the checkpoint lies; it is removed when the run is through.
         identity: of recipe and material; a checkpoint of another one is refused.
-        watch: measures the network on held-out texts; called ``looks`` times, and stops the run when its mean has
-            not risen ``patience`` times.
+        watch: measures the network on held-out texts; called as often as the recipe says, and stops the run when its
+            mean has not risen ``patience`` times.
         resume: go on from the checkpoint, to the very weights that an unbroken run would have reached.
 
     Raises:
@@ -115,7 +123,8 @@ def run(
     feed = batches(material, recipe)
     for _ in range(state.step):
         next(feed)
-    look_every = max(total // max(looks, 1), 1)
+    watch = watch if recipe.looks else None
+    look_every = max(total // max(recipe.looks, 1), 1)
     saved = time.monotonic()
     stopped = False
     network.train()
@@ -150,7 +159,8 @@ def run(
 def losses(network: Network, material: Material, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
     """Every objective of the recipe for one batch, weighted."""
     wanted, device = recipe.objectives, network.device
-    vectors = network([material.tokens[row] for row in batch.rows])
+    readings = network.readings([material.tokens[row] for row in batch.rows])
+    vectors = network.vectors_of(readings)
     near = torch.from_numpy(material.near[batch.rows]).to(device)
     triggers, responses = (torch.from_numpy(rows).to(device) for rows in (batch.triggers, batch.responses))
     masked = unfair(near, triggers, responses)
@@ -172,6 +182,11 @@ def losses(network: Network, material: Material, batch: Batch, recipe: Recipe) -
         found["threads"] = objectives.segment_contrast(segments, negatives, recipe.thread_temperature)
     if wanted.quality:
         found["quality"] = _quality(network, material, batch, recipe, vectors, masked)
+    if wanted.labels and material.labels is not None:
+        read, said = (
+            readings[torch.from_numpy(rows).to(device)] for rows in (batch.labelled_triggers, batch.labelled_responses)
+        )
+        found["labels"] = label_loss(network, material.labels, batch.labelled, read, said)
     if wanted.triplets and len(batch.triplets):
         anchors, similar, dissimilar = torch.from_numpy(batch.triplets).to(device).T
         candidates = torch.cat([similar, dissimilar])

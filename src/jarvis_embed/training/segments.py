@@ -69,12 +69,12 @@ NO_SEGMENTS: Final = SegmentDraw(np.zeros(0, np.int64), np.zeros((0, LONGEST), n
 
 
 def drawn_samples(
-    conversations: Iterable[Conversation], held_out: Iterable[str], seed: int, limit: int = 1_000_000
+    conversations: Iterable[Conversation], held_out: Iterable[str], seed: int, limit: int = 1_000_000, shortest: int = 1
 ) -> SegmentSamples:
     """Cut the threads of conversations into pairs of segments, ``CUTS`` times; those with an examined turn are out.
 
     Args:
-        limit: samples at most, drawn at random.
+        limit: samples at most, drawn at random. shortest: turns of a window, at least.
     """
     taken = examined_keys(held_out, COMMON_WORDS)
     scorer = shipped_scorer()
@@ -85,12 +85,14 @@ def drawn_samples(
         if len(thread.turns) > 1
     ]
     rng = np.random.default_rng(seed)
-    draws = [segment_samples(threads, rng) for _ in range(CUTS)]
+    sizes = [size for size in SAMPLE_TURNS if size >= shortest]
+    draws = [segment_samples(threads, rng, sizes=sizes) for _ in range(CUTS)]
     both = [
         (anchor, positive, number)
         for draw in draws
         for anchor, positive, number in zip(draw.anchors, draw.positives, draw.threads.tolist(), strict=True)
         if all(normalise(turn.text) and folded(turn.text) not in taken for turn in (*anchor.turns, *positive.turns))
+        and not any(folded(text_of([turn.text for turn in one.turns])) in taken for one in (anchor, positive))
     ]
     kept = np.sort(rng.permutation(len(both))[:limit])
     both = [both[row] for row in kept.tolist()]

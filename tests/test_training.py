@@ -815,6 +815,23 @@ class TestGate:
         assert all(label.name for label in heads.label_triggers(told.read(said), said, force=True))
         assert all(label.name for label in heads.label_responses(*map(told.read, (said, said)), said, said, force=True))
 
+    def test_a_trained_parent_hands_down_its_maps_and_neither_its_exam_nor_its_head(
+        self, talkative: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ground, "read_by_hand", labelled.silver)
+        wise = RECIPE.model_copy(update={"objectives": Objectives(quality=0.5), "head_steps": 30, "passes": 1})
+        first = training.train_model("wise", wise, parent="tiny", home=talkative, classified=False)
+        told = RECIPES["labels"].model_copy(update={"sources": {"own": 1.0}, "passes": 0.02, "width": 16, "rate": 1e-9})
+        second = training.train_model("told", told, parent="wise", home=talkative, classified=False)
+        lineage = read_lineage(second.folder)
+        assert lineage is not None
+        assert (lineage.parent, lineage.kind) == ("wise", "labels")
+        parent, child = (load_encoder(one.name, home=talkative, precision="fp32") for one in (first, second))
+        assert (parent.quality_head is None, child.quality_head) == (False, None)
+        said = ["wanna get lunch", "sure"]
+        assert child.embed_responses(said) == pytest.approx(parent.embed_responses(said), abs=0.05)
+        assert np.abs(parent.embed_responses(said) - parent.embed(said)).max() > 0.05
+
     def test_a_space_in_which_everything_is_close_is_refused(
         self, talkative: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

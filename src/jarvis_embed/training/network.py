@@ -16,7 +16,9 @@ from ..errors import TrainingError
 from ..home import make_private_folder, reported, write_private
 from ..labels.scheme import LABELS, TASKS, Task
 from ..models.engine import READ
+from ..models.lineage import LINEAGE_FILE
 from ..models.projections import PROJECTIONS_FILE, Projections, read_projections
+from ..models.quality_head import FACTS_FILE
 from ..models.runtime import TOKEN_BUDGET, batches
 from ..models.weights import ModelFolder, load_tensors
 from .judgements import Replies
@@ -24,6 +26,9 @@ from .projections import Projection, SegmentProjection, array_of
 from .quality_head import HeadNetwork, HeadRecipe
 from .recipe import Recipe
 from .texts import Tokens
+
+_OF_THE_PARENT: Final = (LINEAGE_FILE, FACTS_FILE)
+"""What a trained parent has beside its weights and a child does not inherit: its course and exam, its quality head."""
 
 _SHARP: Final = 20.0
 """Vectors of length 1 say little to a linear map whose weights begin near 0."""
@@ -193,7 +198,7 @@ def save_network(network: Network, parent: ModelFolder, folder: Path) -> None:
     make_private_folder(folder)
     with reported(folder):
         for path in parent.folder.rglob("*"):
-            if path.suffix in (".json", ".txt") and path.is_file():
+            if path.suffix in (".json", ".txt") and path.is_file() and path.name not in _OF_THE_PARENT:
                 copy = folder / path.relative_to(parent.folder)
                 make_private_folder(copy.parent)
                 shutil.copyfile(path, copy)

@@ -37,6 +37,7 @@ def few_silver_labels() -> Iterator[None]:
     made = labelled.silver()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(heads, "read_silver", lambda: made)
+        patch.setattr(heads, "read_by_hand", lambda: made)
         yield
 
 

@@ -46,7 +46,7 @@ from jarvis_embed.training import silver as silver_module
 from jarvis_embed.training.heads import SETTINGS, check_examples, train_heads
 from jarvis_embed.training.logistic import fact_rows, fitted
 from jarvis_embed.training.prior import LONGEST, Prior, learn_prior, texts_read
-from jarvis_embed.training.silver import Silver, read_silver, write_silver
+from jarvis_embed.training.silver import Silver, read_by_hand, read_silver, write_silver
 
 FAST = SETTINGS[:1]
 
@@ -357,6 +357,15 @@ class TestSilver:
             rows = [row for row, trigger in enumerate(found.triggers) if trigger.lower() == text]
             assert len(rows) >= 3
             assert np.mean(best[rows] == LABELS["trigger"].index(label)) > 0.9
+
+    def test_what_people_read_is_of_other_pairs_than_the_gold_labels(self) -> None:
+        found = read_by_hand()
+        assert found is not None
+        assert len(found.triggers) == 27_200
+        np.testing.assert_allclose(found.chances["response"].max(1), 0.955, atol=0.01)
+        gold = {(one.trigger, one.text) for one in gold_examples("validation") if one.task == "response"}
+        long = {pair for pair in gold if min(len(text.split()) for text in pair) > 4}
+        assert not long & set(zip(found.triggers, found.responses, strict=True))
 
     def test_a_held_out_conversation_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(silver_module, "split_of", lambda _name: "sealed")

@@ -807,6 +807,8 @@ class TestGate:
         plain, told = (load_encoder(name, home=talkative) for name in ("tiny", "told"))
         said = ["do you want to get lunch?", "ok", "see you there"]
         assert np.array_equal(plain.read(said), plain.embed(said))
+        assert not told.has_response_side  # nothing asked for maps, and the parent has none
+        assert not told.reads_context
         assert told.read(said).shape == (3, 3 * told.dim) == (3, told.read_width)
         assert np.array_equal(told.read(said)[:, : told.dim], told.embed(said))
         assert np.allclose(np.concatenate([told.read([text]) for text in said]), told.read(said), atol=1e-3)

@@ -26,7 +26,7 @@ from ..spaces.features import response_buckets, trigger_buckets
 from ..spaces.heads import Floats, Head, Heads, response_inputs
 from .logistic import Numbers, cores, fact_rows, fitted
 from .prior import Prior, learn_prior, texts_read
-from .silver import read_silver
+from .silver import read_by_hand, read_silver
 
 FEWEST: Final = 20
 """Labelled messages of a task below which nothing is learned."""
@@ -101,7 +101,8 @@ def train_heads(
     settings = SETTINGS if settings is None else settings
     for task in TASKS:
         check_examples(task, [example.label for example in examples if example.task == task])
-    silver = read_silver()
+    # What a model was taught to say beside its vectors knows the teacher's opinion; what people read adds to it.
+    silver = read_by_hand() if encoder.read_width > encoder.dim else read_silver()
     more = () if silver is None else texts_read(silver)
     vectors = _embedded(encoder, examples, lambda done, total: show("embed", done, total), more)
     prior = None if silver is None else learn_prior(silver, vectors)

@@ -188,7 +188,7 @@ def network_of(parent: ModelFolder, recipe: Recipe, answer_dim: int, place: str 
 
 
 def save_network(network: Network, parent: ModelFolder, folder: Path) -> None:
-    """Write a folder in sentence-transformers layout: the parent's small files, our weights, and the projections.
+    """Write a folder in sentence-transformers layout: the parent's small files, our weights, our projections.
 
     Raises:
         DiskFull, HomeNotWritable: as they say.
@@ -212,11 +212,14 @@ def save_network(network: Network, parent: ModelFolder, folder: Path) -> None:
             ("context", network.context),
             ("segment", network.segment.projection),
         )
+        if projection.outer.weight.any()  # else it is the identity still, and no map
         for part in ("inner", "outer")
         for of in ("weight", "bias")
     }
-    sides["segment.attention"] = array_of(network.segment.attention)
-    write_private(folder / PROJECTIONS_FILE, save(sides))
+    if network.segment.projection.outer.weight.any():
+        sides["segment.attention"] = array_of(network.segment.attention)
+    if sides:
+        write_private(folder / PROJECTIONS_FILE, save(sides))
 
 
 def _bert(model: ModelFolder, dropout: float) -> Any:

@@ -464,7 +464,7 @@ class TestPrior:
         )
         examples = [example for example in labelled.examples() if example.task == "trigger"]
         texts = [example.text for example in examples]
-        monkeypatch.setattr(training, "learn_prior", lambda _silver, _vectors: made)
+        monkeypatch.setattr(training, "learn_prior", lambda _silver, _vectors, thorough: made)
         head = train_heads(encoder, labelled.examples(), settings=FAST).trigger
         vectors = dict(zip(texts, encoder.embed(texts), strict=True))
         inputs = training._inputs("trigger", examples, vectors, made)

@@ -102,10 +102,11 @@ def train_heads(
     for task in TASKS:
         check_examples(task, [example.label for example in examples if example.task == task])
     # What a model was taught to say beside its vectors knows the teacher's opinion; what people read adds to it.
-    silver = read_by_hand() if encoder.read_width > encoder.dim else read_silver()
-    more = () if silver is None else texts_read(silver)
+    told = encoder.read_width > encoder.dim
+    silver = read_by_hand() if told else read_silver()
+    more = () if silver is None else texts_read(silver, thorough=told)
     vectors = _embedded(encoder, examples, lambda done, total: show("embed", done, total), more)
-    prior = None if silver is None else learn_prior(silver, vectors)
+    prior = None if silver is None else learn_prior(silver, vectors, thorough=told)
     heads: dict[Task, Head] = {}
     facts: dict[str, object] = {"seed": seed, "own": own, "prior": prior is not None}
 

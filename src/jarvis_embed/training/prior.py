@@ -30,6 +30,7 @@ learned from their facts alone it is as good (docs/classifiers.md)."""
 
 _FACTS: Final = 1.5
 _ROUNDS: Final = 40
+_THOROUGH: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +49,21 @@ class Prior:
         return np.asarray(said, np.float32)
 
 
-def texts_read(silver: Silver) -> tuple[str, ...]:
-    """The texts of ``silver`` whose vectors the prior reads."""
-    return tuple(text for text in (*silver.triggers, *silver.responses) if len(text) <= LONGEST)
+def texts_read(silver: Silver, *, thorough: bool = False) -> tuple[str, ...]:
+    """The texts of ``silver`` whose vectors the prior reads; all of them where it is ``thorough``."""
+    return tuple(text for text in (*silver.triggers, *silver.responses) if thorough or len(text) <= LONGEST)
 
 
-def learn_prior(silver: Silver, vectors: Mapping[str, Floats]) -> Prior:
+def learn_prior(silver: Silver, vectors: Mapping[str, Floats], *, thorough: bool = False) -> Prior:
     """Learn the prior of a space.
 
     Args:
         vectors: text → its vector in that space, of every text that ``texts_read`` gives.
+        thorough: read all texts, and fit longer: worth its time where vectors say most of what is to be learned.
     """
     nothing = np.zeros_like(next(iter(vectors.values())))
     asked, answered = (
-        np.stack([vectors[text] if len(text) <= LONGEST else nothing for text in side])
+        np.stack([vectors[text] if thorough or len(text) <= LONGEST else nothing for text in side])
         for side in (silver.triggers, silver.responses)
     )
     pairs = list(zip(silver.triggers, silver.responses, strict=True))
@@ -69,7 +71,8 @@ def learn_prior(silver: Silver, vectors: Mapping[str, Floats]) -> Prior:
     inputs: dict[Task, Floats] = {"trigger": asked, "response": response_inputs(asked, answered)}
 
     def learned(task: Task, found: Sequence[Numbers]) -> Floats:
-        return WEIGHT * fitted(inputs[task], fact_rows(found, _FACTS), silver.chances[task], rounds=_ROUNDS)
+        rounds = _THOROUGH if thorough else _ROUNDS
+        return WEIGHT * fitted(inputs[task], fact_rows(found, _FACTS), silver.chances[task], rounds=rounds)
 
     with cores() as each:
         weights = dict(zip(TASKS, each(learned, TASKS, zip(*facts, strict=True)), strict=True))

@@ -226,6 +226,8 @@ class TestNetwork:
     def test_projections_change_the_fingerprint(
         self, network: Network, tiny_folder: Path, tmp_path: Path, home: Path
     ) -> None:
+        with torch.no_grad():
+            network.response.outer.bias += 0.1
         save_network(network, find_model(tiny_folder, home), tmp_path / "saved")
         with_them = load_encoder(tmp_path / "saved", home=home, precision="fp32").fingerprint
         (tmp_path / "saved" / "projections.safetensors").unlink()

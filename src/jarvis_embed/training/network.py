@@ -212,11 +212,11 @@ def save_network(network: Network, parent: ModelFolder, folder: Path) -> None:
             ("context", network.context),
             ("segment", network.segment.projection),
         )
-        if projection.outer.weight.any()  # else it is the identity still, and no map
+        if projection.learned
         for part in ("inner", "outer")
         for of in ("weight", "bias")
     }
-    if network.segment.projection.outer.weight.any():
+    if network.segment.projection.learned:
         sides["segment.attention"] = array_of(network.segment.attention)
     if sides:
         write_private(folder / PROJECTIONS_FILE, save(sides))

@@ -26,6 +26,11 @@ class Projection(nn.Module):
     def inputs(self) -> int:
         return self.inner.in_features // self.outer.out_features
 
+    @property
+    def learned(self) -> bool:
+        """Whether it is a map, and not the identity still."""
+        return bool(self.outer.weight.any() or self.outer.bias.any())
+
     def take(self, stored: StoredProjection) -> None:
         """Become the map that a trained model has."""
         layers = ((self.inner, stored.inner, stored.inner_bias), (self.outer, stored.outer, stored.outer_bias))

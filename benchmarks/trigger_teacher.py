@@ -18,6 +18,7 @@ from uuid import UUID
 
 import numpy as np
 import torch
+from pack_labels import TABLE
 from safetensors.numpy import load_file
 from sklearn.metrics import f1_score
 from teacher import BATCH, labelled_pairs, like_lengths, split
@@ -33,8 +34,6 @@ from jarvis_embed.training.silver import read_silver, write_silver
 TOKENS = 64
 RATES = (1.5e-4, 1e-3)
 """Learning rates of the encoder and of the layer on top of it."""
-
-MORE = Path(__file__).with_name("more_labels.csv")
 
 
 class TriggerTeacher(torch.nn.Module):
@@ -74,7 +73,7 @@ def learn(teacher: TriggerTeacher, epochs: int) -> None:
     truth = np.array([pair.truth for pair in pairs])
     inside, outside = split(pairs)
     held_out = {pairs[row].conversation for row in outside}
-    more = gold_examples("train", read_labels(MORE.read_text(encoding="utf-8"), MORE.name))
+    more = gold_examples("train", read_labels(TABLE.read_text(encoding="utf-8"), TABLE.name))
     if held_out & {example.group for example in more}:
         raise ValueError("a conversation that is held out has further labels")
     learned = [(pairs[row].trigger, truth[row, 0]) for row in inside]

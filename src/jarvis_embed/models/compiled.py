@@ -26,7 +26,7 @@ from .store import model_home
 from .weights import ModelFolder, load_tensors
 
 GRAPH_VERSION: Final = 2
-"""Raise this when the same weights give other vectors, or a compiled file is laid out in another way."""
+"""Raise this when the same weights give other vectors."""
 
 _GRAPH_LAYOUT: Final = 2
 """Raise this when the graph gives something else beside its vectors."""

@@ -105,9 +105,6 @@ class Encoder:
         Raises:
             InputError: ``texts`` is a single string, or holds something that is none.
         """
-        self._check(texts)
-        if len(texts) == 1:
-            return self._query(normalise(texts[0]))[:, : self.dim].copy()
         return self._read(texts, self.dim, progress)
 
     def read(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> Vectors:
@@ -118,13 +115,16 @@ class Encoder:
         Raises:
             InputError: as ``embed``.
         """
-        self._check(texts)
-        if len(texts) == 1:
-            return self._query(normalise(texts[0]))[:, : self.read_width].copy()
         return self._read(texts, self.read_width, progress)
 
     def _read(self, texts: Sequence[str], width: int, progress: Callable[[int, int], None] | None) -> Vectors:
-        """So much of the readings of many texts."""
+        """So much of each text's reading."""
+        if isinstance(texts, str):
+            raise InputError("embed() takes a list of texts, and got one text", "Put it in a list: embed([text])")
+        if not all(isinstance(text, str) for text in texts):
+            raise InputError("embed() takes texts, and got something else among them", "Convert it to str first")
+        if len(texts) == 1:
+            return self._query(normalise(texts[0]))[:, :width].copy()
         unique: dict[str, int] = {}
         rows = [unique.setdefault(normalise(text), len(unique)) for text in texts]
         different = list(unique)
@@ -252,15 +252,9 @@ class Encoder:
             return False
         return bool(self._tokenizer.encode(self._prompt + normalise(text)).overflowing)
 
-    @staticmethod
-    def _check(texts: Sequence[str]) -> None:
-        if isinstance(texts, str):
-            raise InputError("embed() takes a list of texts, and got one text", "Put it in a list: embed([text])")
-        if not all(isinstance(text, str) for text in texts):
-            raise InputError("embed() takes texts, and got something else among them", "Convert it to str first")
-
     def _embed_one(self, normalised: str) -> Vectors:
-        return self._engine.one(self._tokenizer.encode(self._prompt + normalised).ids)
+        reading = self._engine.one(self._tokenizer.encode(self._prompt + normalised).ids)
+        return reading[:, : self.read_width].copy()  # the cache keeps no more than is asked for
 
 
 def load_encoder(

@@ -120,7 +120,7 @@ def train_model(
         save_network(network, begun, folder)
         add_model(name, folder, root)
         vectors = material.parent
-        if report.steps:
+        if report.steps and (recipe.projection_passes or recipe.objectives.quality):
             encoder = load_encoder(name, home=root, precision="int8", cache=0)
             vectors = encoder.embed(material.texts, lambda done, total: show("embed again", done, total)).astype(
                 np.float16

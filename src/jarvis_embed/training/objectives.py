@@ -100,7 +100,7 @@ def relation_weights(wanted: Tensor, masked: Tensor, share: float) -> Tensor:
 
 
 def labelling(logits: Tensor, chances: Tensor, balance: Tensor) -> Tensor:
-    """How far the labels that are read off lie from those of a teacher: cross-entropy with its probabilities.
+    """How far the labels that are read off lie from those that were given: cross-entropy with their probabilities.
 
     That is distillation (Hinton et al. 2015) at temperature 1.
 

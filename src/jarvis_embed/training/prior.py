@@ -51,7 +51,7 @@ class Prior:
 
 def texts_read(silver: Silver, *, thorough: bool = False) -> tuple[str, ...]:
     """The texts of ``silver`` whose vectors the prior reads; all of them where it is ``thorough``."""
-    return tuple(text for text in (*silver.triggers, *silver.responses) if thorough or len(text) <= LONGEST)
+    return tuple(text for text in (*silver.triggers, *silver.responses) if _is_read(text, thorough))
 
 
 def learn_prior(silver: Silver, vectors: Mapping[str, Floats], *, thorough: bool = False) -> Prior:
@@ -63,7 +63,7 @@ def learn_prior(silver: Silver, vectors: Mapping[str, Floats], *, thorough: bool
     """
     nothing = np.zeros_like(next(iter(vectors.values())))
     asked, answered = (
-        np.stack([vectors[text] if thorough or len(text) <= LONGEST else nothing for text in side])
+        np.stack([vectors[text] if _is_read(text, thorough) else nothing for text in side])
         for side in (silver.triggers, silver.responses)
     )
     pairs = list(zip(silver.triggers, silver.responses, strict=True))
@@ -82,3 +82,7 @@ def learn_prior(silver: Silver, vectors: Mapping[str, Floats], *, thorough: bool
         {task: _FACTS * weights[task][width[task] : -1] for task in TASKS},
         {task: weights[task][-1] for task in TASKS},
     )
+
+
+def _is_read(text: str, thorough: bool) -> bool:
+    return thorough or len(text) <= LONGEST

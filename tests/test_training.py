@@ -355,10 +355,10 @@ class TestSegments:
     def test_neither_is_a_segment_whose_turns_are_together_an_examined_text(self) -> None:
         said = [Message(str(n), "AB"[n % 2], 1000 * n, f"number {n}") for n in range(40)]
         talk = Conversation("talk", tuple(said))
-        free = {text_of([turn.text for turn in one.turns]) for one in drawn_samples([talk], (), 1, shortest=2).anchors}
+        free = {text_of(one.texts) for one in drawn_samples([talk], (), 1, shortest=2).anchors}
         long = max(free, key=len)
         samples = drawn_samples([talk], [long], 1, shortest=2)
-        assert long not in {text_of([turn.text for turn in one.turns]) for one in samples.anchors}
+        assert long not in {text_of(one.texts) for one in samples.anchors}
 
     def test_segments_may_be_asked_to_be_of_several_turns(self) -> None:
         said = [Message(str(n), "AB"[n % 2], 1000 * n, f"this is what was said at {n}") for n in range(40)]

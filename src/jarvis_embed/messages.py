@@ -159,6 +159,11 @@ class Segment:
     first: int
     turns: tuple[Turn, ...]
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What its turns say."""
+        return tuple(turn.text for turn in self.turns)
+
 
 def place_of(sent_ms: int, row: int) -> int:
     """A number that orders messages by time, and those of one millisecond by their row in the source.

@@ -171,9 +171,8 @@ def _cut(library: Library, talk: Talk) -> Iterator[tuple[int, tuple[int, ...], t
             continue
         begin = place_of[thread.turns[0].message_keys[0]]
         for segment in segments_of(thread, rest=True):
-            texts = tuple(turn.text for turn in segment.turns)
-            if any(map(normalise, texts)):
-                yield begin, tuple(place_of[turn.message_keys[0]] for turn in segment.turns), texts
+            if any(map(normalise, segment.texts)):
+                yield begin, tuple(place_of[turn.message_keys[0]] for turn in segment.turns), segment.texts
 
 
 def _identity(base: Mapping[str, Array], row: int) -> tuple[int, int, tuple[int, ...], bytes]:

@@ -92,7 +92,7 @@ def drawn_samples(
         for draw in draws
         for anchor, positive, number in zip(draw.anchors, draw.positives, draw.threads.tolist(), strict=True)
         if all(normalise(turn.text) and folded(turn.text) not in taken for turn in (*anchor.turns, *positive.turns))
-        and not any(folded(text_of([turn.text for turn in one.turns])) in taken for one in (anchor, positive))
+        and not any(folded(text_of(one.texts)) in taken for one in (anchor, positive))
     ]
     kept = np.sort(rng.permutation(len(both))[:limit])
     both = [both[row] for row in kept.tolist()]
@@ -106,7 +106,7 @@ def drawn_samples(
 def numbered_segments(samples: SegmentSamples, texts: Texts) -> tuple[Rows, Rows]:
     """The anchors, and after them the positives, as rows of texts: (2n,) of what their turns say together, and
     (2n, LONGEST) of each turn, -1 behind the last."""
-    said = [[turn.text for turn in one.turns] for one in (*samples.anchors, *samples.positives)]
+    said = [one.texts for one in (*samples.anchors, *samples.positives)]
     turns = texts.padded(said, LONGEST)
     return texts.of(map(text_of, said)), turns
 

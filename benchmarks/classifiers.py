@@ -85,7 +85,7 @@ def main() -> None:
         for precision in arguments.precision:
             encoder = je.load_encoder(name, home=home, precision=precision, cache=0)
             start = time.perf_counter()
-            heads = train_heads(encoder, gold.learned, seed=SEED)
+            heads = train_heads(encoder, gold.learned, seed=SEED, home=home)
             spent = time.perf_counter() - start
             took = microseconds(heads, encoder, gold)
             for task, score in score_heads(heads, encoder, gold).items():

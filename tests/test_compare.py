@@ -64,7 +64,7 @@ def all_gold() -> classifiers.Gold:
     return load_gold()
 
 
-def quick_heads(encoder: Encoder, gold: classifiers.Gold, _seed: int, _progress: Any = None) -> Heads:
+def quick_heads(encoder: Encoder, gold: classifiers.Gold, _seed: int, _home: Path, _progress: Any = None) -> Heads:
     """Heads of a third of the gold labels, with one setting instead of a choice among many."""
     if encoder.fingerprint not in HEADS:
         HEADS[encoder.fingerprint] = train_heads(encoder, gold.learned[::3], settings=SETTINGS[:1])

@@ -16,7 +16,7 @@ from ..labels.scheme import TASKS
 from ..library import Library
 from ..models.encoder import load_encoder
 from ..models.machine import usable_cores
-from ..spaces.heads_store import replace_heads
+from ..spaces.heads_store import replace_heads, require_space
 from . import train_model, train_quality
 from .output import HomeOption, JsonOption, PrecisionOption, count, err, out, print_json, progress_bar
 
@@ -58,9 +58,10 @@ def heads(
     root = home_folder(home)
     require_scikit_learn()
     encoder = load_encoder(model, home=root, precision=precision, threads=usable_cores())
+    require_space(encoder, root)  # said now, not after the training
     examples, own, gone = _examples(root, gold=gold)
     with progress_bar(hidden=as_json) as show:
-        trained = train_heads(encoder, examples, seed=seed, own=own, progress=show)
+        trained = train_heads(encoder, examples, seed=seed, own=own, home=root, progress=show)
     generation = replace_heads(encoder, root, trained)
     if as_json:
         print_json({"model": encoder.name, "generation": generation, "gone": gone, **trained.facts})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -85,15 +86,20 @@ def load_gold() -> Gold:
     return Gold(tuple(learned), tuple(asked))
 
 
-def heads_for(encoder: Encoder, gold: Gold, seed: int, progress: Progress | None = None) -> Heads:
+def heads_for(encoder: Encoder, gold: Gold, seed: int, home: Path, progress: Progress | None = None) -> Heads:
     """The heads that the gold labels alone give this encoder: those of the package if it ships them, else trained.
+
+    Args:
+        home: where what training learns of silver labels is kept.
 
     Raises:
         LabelError: they have to be trained, and scikit-learn is not installed.
     """
     from ..training.heads import train_heads
 
-    return shipped_heads(encoder.fingerprint) or train_heads(encoder, gold.learned, seed=seed, progress=progress)
+    return shipped_heads(encoder.fingerprint) or train_heads(
+        encoder, gold.learned, seed=seed, home=home, progress=progress
+    )
 
 
 def score_heads(heads: Heads, encoder: Encoder, gold: Gold) -> dict[Task, Score]:

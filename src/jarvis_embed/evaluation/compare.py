@@ -285,7 +285,7 @@ def _build_spaces(encoders: Mapping[str, Encoder], home: Path, seed: int, show: 
         if headless:
             with suppress(SourceError, LabelError):  # without gold labels there are none; the exam says what it needs
                 heads = shipped_heads(encoder.fingerprint) or classifiers.heads_for(
-                    encoder, classifiers.load_gold(), seed, _prefixed(show, name)
+                    encoder, classifiers.load_gold(), seed, home, _prefixed(show, name)
                 )
                 replace_heads(encoder, home, heads)
     return seconds

@@ -100,7 +100,7 @@ def run_exam(
             contributions |= {row.key: found} if found else {}
         show("measure", done, len(QUESTIONS))
     confusions: dict[str, Confusion] = {}
-    for row, found, confusion in _classifiers(candidate, others, room, show) if classified else ():
+    for row, found, confusion in _classifiers(candidate, others, room, root, show) if classified else ():
         rows.append(row)
         contributions |= {row.key: found} if found else {}
         confusions |= {row.name: confusion} if confusion else {}
@@ -236,12 +236,12 @@ def _beside(who: str, ours: Contributions, theirs: Contributions, seed: int) -> 
 
 
 def _classifiers(
-    candidate: EncoderCompetitor, others: Mapping[str, Competitor], room: Room, show: Progress
+    candidate: EncoderCompetitor, others: Mapping[str, Competitor], room: Room, home: Path, show: Progress
 ) -> Iterator[tuple[Metric, Contributions | None, Confusion | None]]:
     """Macro F1 of the two classifiers of messages, trained on gold labels for this encoder."""
     try:
         gold = load_gold()
-        heads = classifiers.heads_for(candidate.encoder, gold, room.seed, show)
+        heads = classifiers.heads_for(candidate.encoder, gold, room.seed, home, show)
     except (SourceError, LabelError) as error:
         needs = f"{error.problem}; {error.next_step}" if error.next_step else error.problem
         for task in TASKS:
@@ -251,7 +251,7 @@ def _classifiers(
     theirs = classifiers.baselines(gold) if others else {}
     parent = others.get("parent")
     if isinstance(parent, EncoderCompetitor):
-        frozen = classifiers.heads_for(parent.encoder, gold, room.seed, show)
+        frozen = classifiers.heads_for(parent.encoder, gold, room.seed, home, show)
         for task, score in classifiers.score_heads(frozen, parent.encoder, gold).items():
             theirs[task]["parent"] = score.contributions
     for task, score in scores.items():

@@ -67,10 +67,19 @@ def replace_heads(encoder: Encoder, home: Path, heads: Heads) -> str:
     """
     folder = model_home(encoder.name, home)
     with locked(folder / "build.lock", f"the space of {encoder.name}"):
-        current = current_folder(folder)
-        if current is None:
-            raise SpaceMissing(f"there is no space of {encoder.name} in {home}", _again(encoder))
-        return _replaced(encoder, folder, current, heads)
+        return _replaced(encoder, folder, require_space(encoder, home), heads)
+
+
+def require_space(encoder: Encoder, home: Path) -> Path:
+    """The folder of the current generation, which heads are put into.
+
+    Raises:
+        SpaceMissing: nothing was built for this model.
+    """
+    current = current_folder(model_home(encoder.name, home))
+    if current is None:
+        raise SpaceMissing(f"there is no space of {encoder.name} in {home}", _again(encoder))
+    return current
 
 
 def refresh_heads(encoder: Encoder, folder: Path) -> bool:

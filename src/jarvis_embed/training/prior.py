@@ -3,34 +3,48 @@
 A classifier as a head is, linear in the vector and in the facts of ``spaces/features.py``, learns what the teacher
 thinks of many pairs (``silver.py``). Its logits are inputs of the head, which learns from gold labels how far to trust
 them. That is distillation (Hinton et al., "Distilling the knowledge in a neural network", 2015); docs/classifiers.md
-has what it brings.
+has what it brings. It depends on the space alone, and most of the time of training heads is spent on it, so it is kept
+beside the compiled model.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from ..errors import HomeError
+from ..home import write_private
 from ..labels.scheme import TASKS, Task
-from ..spaces.features import response_buckets, trigger_buckets
+from ..models.encoder import Encoder
+from ..models.store import model_home
+from ..spaces.features import BUCKETS, FEATURES_VERSION, response_buckets, trigger_buckets
 from ..spaces.heads import Floats, response_inputs
 from .logistic import Numbers, cores, fact_rows, fitted
 from .silver import Silver
+
+PRIOR_VERSION: Final = 1
+"""Raise this when the silver labels, or how they are learned, give another prior: those that are kept are forgotten."""
 
 WEIGHT: Final = 0.2
 """How much its logits count as inputs beside the vector, by macro F1 on the conversations that the teacher was not
 shown. Not chosen in cross-validation on all of them: what the teacher has seen would speak for more of it."""
 
-LONGEST: Final = 100
+LONGEST: Final = 90
 """Characters of the texts whose vectors are learned from. Longer ones take half the time of embedding, and as a prior
 learned from their facts alone it is as good (docs/classifiers.md)."""
 
+_PARTS: Final = ("dense", "tables", "biases")
 _FACTS: Final = 1.5
 _ROUNDS: Final = 40
 _THOROUGH: Final = 60
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +96,40 @@ def learn_prior(silver: Silver, vectors: Mapping[str, Floats], *, thorough: bool
         {task: _FACTS * weights[task][width[task] : -1] for task in TASKS},
         {task: weights[task][-1] for task in TASKS},
     )
+
+
+def keep_prior(prior: Prior, encoder: Encoder, home: Path) -> None:
+    """Put the prior of the space of ``encoder`` where ``kept_prior`` finds it. A home that cannot be written costs the
+    time of learning it again, not the heads."""
+    from safetensors.numpy import save
+
+    tensors = {f"{task}.{part}": getattr(prior, part)[task] for part in _PARTS for task in TASKS}
+    try:
+        write_private(_place(encoder, home), save(tensors, {"made_for": _made_for(encoder)}))
+    except HomeError as error:
+        _log.warning("what was learned from silver labels is not kept: %s", error)
+
+
+def kept_prior(encoder: Encoder, home: Path) -> Prior | None:
+    """The prior of this space, if it was learned before, by this version, and its file is whole."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(_place(encoder, home), "np") as file:
+            if file.metadata() != {"made_for": _made_for(encoder)}:
+                return None
+            parts = [{task: file.get_tensor(f"{task}.{part}") for task in TASKS} for part in _PARTS]
+    except (OSError, SafetensorError):
+        return None
+    return Prior(*parts)
+
+
+def _place(encoder: Encoder, home: Path) -> Path:
+    return model_home(encoder.name, home) / "compiled" / encoder.precision / "prior.safetensors"
+
+
+def _made_for(encoder: Encoder) -> str:
+    return json.dumps([encoder.fingerprint, PRIOR_VERSION, FEATURES_VERSION, BUCKETS])
 
 
 def _is_read(text: str, thorough: bool) -> bool:

@@ -465,6 +465,19 @@ class TestPrior:
             np.testing.assert_allclose(again.of(task).table, trained.of(task).table, atol=2e-3)
         assert again.facts == trained.facts
 
+    def test_the_package_has_it_for_the_models_that_come_with_heads(self, home: Path, minilm_home: Path) -> None:
+        """It is that of these vectors: by itself it says what people said, of messages that it has not seen."""
+        encoder = load_encoder("minilm-l6", home=minilm_home, precision="int8")
+        prior = kept_prior(encoder, home)
+        assert prior
+        assert shipped_heads(encoder.fingerprint)
+        asked = [example for example in gold_examples("validation") if example.task == "trigger"][:200]
+        texts = [example.text for example in asked]
+        for vectors, least, most in ((encoder.embed(texts), 0.75, 1), (-encoder.embed(texts), 0, 0.7)):
+            said = prior.logits("trigger", vectors, [trigger_buckets(text) for text in texts]).argmax(1)
+            right = np.mean([LABELS["trigger"][b] == e.label for b, e in zip(said, asked, strict=True)])
+            assert least < right < most
+
     def test_that_of_another_space_or_version_and_a_damaged_one_are_not_there(
         self, home: Path, encoder: Encoder, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -26,7 +26,7 @@ from ..models.encoder import Encoder
 from ..spaces.features import response_buckets, trigger_buckets
 from ..spaces.heads import Floats, Head, Heads, response_inputs
 from .logistic import Numbers, cores, fact_rows, fitted
-from .prior import Prior, keep_prior, kept_prior, learn_prior, texts_read
+from .prior import Prior, halved, keep_prior, kept_prior, learn_prior, texts_read
 from .silver import read_by_hand, read_silver
 
 FEWEST: Final = 20
@@ -97,7 +97,8 @@ def train_heads(
         own: how many of the examples are the user's own; kept in the facts of the heads, so that what they taught can
             be forgotten.
         settings: those to choose from; ``SETTINGS`` if None.
-        home: where the prior of this space is kept, so that it is learned once; None to learn it anew.
+        home: where the prior of this space is kept, so that it is learned once; None to learn it anew, for a model
+            too whose prior the package has.
 
     Raises:
         LabelError: scikit-learn is missing, or the labels are too few, all the same, or lack a label altogether.
@@ -253,19 +254,14 @@ def _finished(inputs: _Inputs, setting: Setting, held_out: Doubles, prior: Prior
     sure = chances[np.arange(len(guess)), guess]
     return Head(
         labels=LABELS[inputs.task],
-        dense=_halved(dense),
-        table=_halved(table),
+        dense=halved(dense),
+        table=halved(table),
         bias=np.asarray(bias, np.float32),
         temperature=temperature,
         shift=shift.astype(np.float32),
         thresholds=_thresholds(sure, guess, inputs.truth, len(LABELS[inputs.task])),
         patterns=_proven_patterns(inputs),
     )
-
-
-def _halved(weights: npt.NDArray[np.floating[Any]]) -> Floats:
-    """Rounded to the 16 bits that are stored."""
-    return weights.astype(np.float16).astype(np.float32)
 
 
 def _known(inputs: _Inputs) -> Floats:

@@ -50,7 +50,8 @@ def heads(
 ) -> None:
     """Train the classifiers of a space on gold labels and your own, and switch to them. Needs scikit-learn.
 
-    Takes half a minute on two cores, and two minutes the first time in a space of your own. The texts of the gold labels come from the package chitchat-dataset.
+    Takes half a minute on two cores, and two minutes the first time in a space of your own. The texts of the gold
+    labels come from the package chitchat-dataset.
     """
     from ..training.heads import require_scikit_learn, train_heads
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -70,8 +72,10 @@ def test_no_conversation_may_be_on_both_sides(monkeypatch: pytest.MonkeyPatch) -
         classifiers.load_gold()
 
 
-def test_the_exam_shows_each_label_and_the_parent(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = next(row for row, *_ in classifier_rows(encoder) if row.name == "response_f1")
+def test_the_exam_shows_each_label_and_the_parent(
+    home: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = next(row for row, *_ in classifier_rows(encoder, home) if row.name == "response_f1")
     assert row.value is not None
     assert row.value > 0.8
     assert set(LABELS["response"]) <= set(row.beside)
@@ -79,17 +83,19 @@ def test_the_exam_shows_each_label_and_the_parent(encoder: Encoder, monkeypatch:
     assert row.baselines["majority"].difference.is_gain
 
 
-def test_without_the_corpus_the_exam_says_what_it_needs(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_corpus_the_exam_says_what_it_needs(
+    home: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def absent() -> Gold:
         raise SourceError("the chitchat corpus is not installed", "Install it: pip install chitchat-dataset")
 
     monkeypatch.setattr(exam, "load_gold", absent)
-    for row, contributions, confusion in classifier_rows(encoder):
+    for row, contributions, confusion in classifier_rows(encoder, home):
         assert (row.value, contributions, confusion) == (None, None, None)
         assert "pip install chitchat-dataset" in row.needs
 
 
-def classifier_rows(encoder: Encoder) -> list[tuple[exam.Metric, object, object]]:
+def classifier_rows(encoder: Encoder, home: Path) -> list[tuple[exam.Metric, object, object]]:
     from jarvis_embed.evaluation.competitors import EncoderCompetitor, RandomCompetitor
     from jarvis_embed.evaluation.data import PublicData
     from jarvis_embed.evaluation.material import prepare
@@ -97,7 +103,7 @@ def classifier_rows(encoder: Encoder) -> list[tuple[exam.Metric, object, object]
 
     candidate = EncoderCompetitor(encoder)
     room = Room(prepare(None, "none", PublicData(), sealed=False, seed=1), candidate, 1)
-    return list(exam._classifiers(candidate, {"random": RandomCompetitor(1)}, room, lambda *_: None))
+    return list(exam._classifiers(candidate, {"random": RandomCompetitor(1)}, room, home, lambda *_: None))
 
 
 def test_public_names() -> None:

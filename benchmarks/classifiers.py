@@ -99,10 +99,9 @@ def main() -> None:
     for name in names:
         for precision in arguments.precision:
             encoder = je.load_encoder(name, home=home, precision=precision, cache=0)
-            start = time.perf_counter()
             if arguments.ship:
                 print("shipped prior:", shipped_prior(encoder), flush=True)
-                start = time.perf_counter()
+            start = time.perf_counter()
             heads = train_heads(encoder, gold.learned, seed=SEED, home=home)
             spent = time.perf_counter() - start
             took = microseconds(heads, encoder, gold)

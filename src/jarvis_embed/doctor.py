@@ -19,9 +19,9 @@ from .config import Precision, load_settings
 from .errors import JarvisEmbedError, SourceMissing, SpaceDamaged
 from .home import FILE_MODE, FOLDER_MODE, embeddings_folder
 from .library import Coverage, Library
-from .models.compiled import identify
+from .models.compiled import compiled_folder, identify
 from .models.encoder import load_encoder
-from .models.store import find_model, locate, model_home
+from .models.store import find_model, locate
 from .purge import space_folders
 from .sources.chat_db import ChatDbSource
 from .sources.chat_rows import NOT_READABLE
@@ -154,7 +154,7 @@ def _model(home: Path) -> Iterator[Finding]:
     settings = load_settings(home)
     model = find_model(settings.model, home)
     way = locate(settings.model, home).way
-    if not any((model_home(model.name, home) / "compiled" / settings.precision).glob("*")):
+    if not any(compiled_folder(model.name, settings.precision, home).glob("*")):
         yield Finding("model", "good", f"{model.name} ({way}) is whole; the first build compiles it")
         return
     dim = load_encoder(home=home).embed(["hey"]).shape[1]

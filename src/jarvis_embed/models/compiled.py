@@ -78,6 +78,11 @@ def identify(model: ModelFolder, precision: Precision) -> Identity:
     )
 
 
+def compiled_folder(name: str, precision: Precision, home: Path) -> Path:
+    """Where that is kept which a model gives once and for all."""
+    return model_home(name, home) / "compiled" / precision
+
+
 def fingerprints(model: ModelFolder) -> tuple[str, str]:
     """Those of ``model`` in int8 and in fp32: a quality head is bound to both."""
     return identify(model, "int8").fingerprint, identify(model, "fp32").fingerprint
@@ -93,7 +98,7 @@ def compiled_graph(model: ModelFolder, precision: Precision, identity: Identity,
     """
     import onnxruntime
 
-    path = model_home(model.name, home) / "compiled" / precision / "model.onnx"
+    path = compiled_folder(model.name, precision, home) / "model.onnx"
     wanted = {
         "identity": asdict(identity),
         "config": asdict(model.config),
@@ -114,7 +119,7 @@ def compiled_kernel(model: ModelFolder, precision: Precision, identity: Identity
     Raises:
         WeightsDamaged: the weights cannot be read.
     """
-    path = model_home(model.name, home) / "compiled" / precision / "kernel.safetensors"
+    path = compiled_folder(model.name, precision, home) / "kernel.safetensors"
     wanted = {"identity": asdict(identity), "config": asdict(model.config), "layout": _KERNEL_LAYOUT}
     kept = _kept(path, wanted)
     if kept is None:

@@ -23,8 +23,8 @@ import numpy.typing as npt
 from ..errors import HomeError
 from ..home import write_private
 from ..labels.scheme import TASKS, Task
+from ..models.compiled import compiled_folder
 from ..models.encoder import Encoder
-from ..models.store import model_home
 from ..spaces.features import BUCKETS, FEATURES_VERSION, response_buckets, trigger_buckets
 from ..spaces.heads import Floats, response_inputs
 from .logistic import Numbers, cores, fact_rows, fitted
@@ -151,7 +151,7 @@ def halved(weights: npt.NDArray[np.floating[Any]]) -> Floats:
 
 
 def _place(encoder: Encoder, home: Path) -> Path:
-    return model_home(encoder.name, home) / "compiled" / encoder.precision / "prior.safetensors"
+    return compiled_folder(encoder.name, encoder.precision, home) / "prior.safetensors"
 
 
 def _made_for(encoder: Encoder) -> str:

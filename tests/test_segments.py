@@ -13,6 +13,7 @@ from jarvis_embed.conversations.segments import (
     HARD_KINDS,
     SegmentSamples,
     hard_negatives,
+    samples_apart,
     segment_batches,
     segment_samples,
     segments_of,
@@ -237,6 +238,21 @@ class TestBatches:
         hard = hard_negatives(samples, np.random.default_rng(0))
         rows = [row for b in segment_batches(samples, size, np.random.default_rng(1), hard) for row in b.rows.tolist()]
         assert sorted(rows) == list(range(len(samples)))
+
+    @given(TALKS, TALKS, st.integers(1, 9))
+    @settings(deadline=None, max_examples=60)
+    def test_a_batch_may_be_of_one_source(
+        self, left: list[tuple[str, int, list[str]]], right: list[tuple[str, int, list[str]]], size: int
+    ) -> None:
+        parts = [segment_samples(made(talks), np.random.default_rng(0)) for talks in (left, right)]
+        samples = samples_apart(parts)
+        assert samples.sources is not None
+        assert samples.anchors == parts[0].anchors + parts[1].anchors
+        assert not set(samples.threads[: len(parts[0])]) & set(samples.threads[len(parts[0]) :])
+        hard = hard_negatives(samples, np.random.default_rng(0))
+        given = list(segment_batches(samples, size, np.random.default_rng(1), hard))
+        assert all(len(set(samples.sources[batch.rows])) == 1 and len(batch.rows) <= size for batch in given)
+        assert sorted(row for batch in given for row in batch.rows.tolist()) == list(range(len(samples)))
 
     def test_what_has_nothing_in_common_is_a_negative(self) -> None:
         samples = segment_samples(several(12, 12, 12), np.random.default_rng(0))

@@ -523,6 +523,21 @@ class TestRun:
         }
         assert all(torch.isfinite(value) for value in found.values())
 
+    def test_texts_of_segments_may_go_where_threads_take_them(self, network: Network, small_material: Material) -> None:
+        batch = next(batches(small_material, self.RECIPE))
+        segments = batch.rows[np.setdiff1d(batch.segments.texts, batch.triggers)]
+        turned = small_material.parent.copy()
+        turned[segments] *= -1  # the parent had them elsewhere
+        moved = replace(small_material, parent=turned)
+        free = self.RECIPE.model_copy(update={"hold_segments": False})
+        network.eval()
+        held, left = (
+            [runner.losses(network, one, batch, recipe)["hold"].item() for one in (small_material, moved)]
+            for recipe in (self.RECIPE, free)
+        )
+        assert held[1] > held[0] + 0.01
+        assert left[1] == left[0]
+
     def test_the_encoder_itself_learns_from_every_kind_of_judgement(
         self, tiny_folder: Path, small_material: Material, tmp_path: Path
     ) -> None:

@@ -31,7 +31,7 @@ RecipeOption = Annotated[
     typer.Option(
         "--recipe",
         help="own, frozen (maps alone, minutes), threads, threads-and-pairs, multitask, labels, chitchat, reference, "
-        "or a JSON file.",
+        "reference-threads, or a JSON file.",
     ),
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Pairs at most.", show_default="the recipe's")]
@@ -66,8 +66,9 @@ def pairs(
 
 def threads(
     name: NameOption = None,
+    recipe: RecipeOption = "threads",
     with_pairs: Annotated[
-        bool, typer.Option("--with-pairs", help="Learn from pairs too, so that one model serves both.")
+        bool, typer.Option("--with-pairs", help="Learn from pairs too: the recipe threads-and-pairs.")
     ] = False,
     parent: ParentOption = None,
     data: DataOption = None,
@@ -84,9 +85,9 @@ def threads(
 
     Broken off, it goes on with --resume.
     """
-    recipe = "threads-and-pairs" if with_pairs else "threads"
+    chosen = "threads-and-pairs" if with_pairs else recipe
     _train_own(
-        name, "threads", recipe, parent, data, limit, seed, device, resume, report_only, classified, home, as_json
+        name, "threads", chosen, parent, data, limit, seed, device, resume, report_only, classified, home, as_json
     )
 
 

@@ -79,14 +79,28 @@ class SegmentSamples:
 
     Attributes:
         anchors, positives: (n,) each. threads: (n,) position of each pair's thread among those given.
+        sources: (n,) number of where each comes from, where a batch shall be of one source; None where they may mix.
     """
 
     anchors: tuple[Segment, ...]
     positives: tuple[Segment, ...]
     threads: Rows
+    sources: Rows | None = None
 
     def __len__(self) -> int:
         return len(self.anchors)
+
+
+def samples_apart(sources: Sequence[SegmentSamples]) -> SegmentSamples:
+    """The samples of several sources as one, of which a batch is of one source: to tell people who write alike apart is
+    harder than to tell two ways to write."""
+    starts = np.cumsum([0, *(int(one.threads.max(initial=-1)) + 1 for one in sources)])
+    return SegmentSamples(
+        tuple(anchor for one in sources for anchor in one.anchors),
+        tuple(positive for one in sources for positive in one.positives),
+        np.concatenate([start + one.threads for start, one in zip(starts, sources, strict=False)]),
+        np.repeat(np.arange(len(sources)), list(map(len, sources))),
+    )
 
 
 def segment_samples(
@@ -168,15 +182,13 @@ class SegmentBatch:
 def segment_batches(
     samples: SegmentSamples, size: int, rng: np.random.Generator, hard: Rows | None = None
 ) -> Iterator[SegmentBatch]:
-    """Yield all samples once, in batches of ``size`` (the last may be smaller), in an order drawn anew.
+    """Yield all samples once, in batches of ``size`` (the last of a source may be smaller), in an order drawn anew.
 
     Args:
         hard: from ``hard_negatives``: a sample brings those with it that have not come yet.
     """
     apart, keys = _Apart.of(samples), _turn_keys(samples)
-    order = _with_company(rng.permutation(len(samples)), hard)
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
+    for rows in _cut(samples, size, rng, hard):
         allowed = np.tile(apart.between(rows, rows), (2, 2))
         texts = [keys[row] for row in rows] + [keys[len(samples) + row] for row in rows]
         yield SegmentBatch(rows, allowed & ~_share_text(texts))
@@ -281,6 +293,16 @@ def _nearest_apart(vectors: npt.NDArray[np.float32], apart: _Apart, rng: np.rand
         best = scores.argmax(1)
         found[here] = np.where(np.isfinite(scores.max(1)), pool[best], -1)
     return found
+
+
+def _cut(samples: SegmentSamples, size: int, rng: np.random.Generator, hard: Rows | None) -> list[Rows]:
+    """All rows, in batches of one source each where samples say from where they are."""
+    order = _with_company(rng.permutation(len(samples)), hard)
+    if samples.sources is None:
+        return [order[start : start + size] for start in range(0, len(order), size)]
+    parts = [order[samples.sources[order] == source] for source in np.unique(samples.sources)]
+    every = [part[start : start + size] for part in parts for start in range(0, len(part), size)]
+    return [every[place] for place in rng.permutation(len(every))]
 
 
 def _with_company(order: Rows, hard: Rows | None) -> Rows:

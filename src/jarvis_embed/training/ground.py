@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from ..conversations.pairs import pairs_in
+from ..conversations.segments import SegmentSamples, samples_apart
 from ..conversations.selection import Selection, SelectionReport
 from ..errors import SourceError, TrainingError
 from ..evaluation.data import read_folder
@@ -88,13 +89,13 @@ def gather(
     """
     show = progress or (lambda _stage, _done, _total: None)
     texts, sets, reports = Texts(), list[PairSet](), dict[str, SelectionReport]()
-    talks: list[Conversation] = []
+    talks: list[tuple[float, list[Conversation]]] = []
     for name, weight in recipe.sources.items():
         conversations = list(_conversations(name, ground, data))
         chosen = _chosen(conversations, ground, recipe)
         reports[name] = chosen.report
         if weight:
-            talks += conversations
+            talks.append((weight, conversations))
         if weight and chosen.pairs:
             sets.append(numbered_pairs(name, chosen.pairs, texts, recipe.context_turns, weight))
     found = len(sets[0].triggers) if sets else 0
@@ -112,11 +113,7 @@ def gather(
         if by_hand is None:
             raise SourceError("labels are learned from chitchat-dataset", "pip install chitchat-dataset")
         labels = numbered_labels(by_hand, ground.held_out, texts)
-    samples = (
-        drawn_samples(talks, ground.held_out, recipe.seed, recipe.segments, recipe.segment_turns)
-        if wanted.threads
-        else None
-    )
+    samples = _samples(talks, ground, recipe) if wanted.threads else None
     judgements = NO_JUDGEMENTS
     if judged and data is not None:
         judgements = numbered_judgements(in_clean_context(records, ground.held_out), data, ground.held_out, texts)
@@ -158,6 +155,18 @@ def require_torch() -> None:
 
 def _chosen(conversations: Iterable[Conversation], ground: Ground, recipe: Recipe) -> Selection:
     return chosen_pairs(conversations, ground.held_out, recipe.pairs, recipe.seed, recipe.min_quality)
+
+
+def _samples(talks: Sequence[tuple[float, list[Conversation]]], ground: Ground, recipe: Recipe) -> SegmentSamples:
+    """Pairs of segments of weighted sources: of all together, or of each as many as it weighs."""
+
+    def drawn(conversations: list[Conversation], limit: int) -> SegmentSamples:
+        return drawn_samples(conversations, ground.held_out, recipe.seed, limit, recipe.segment_turns)
+
+    if not recipe.segments_apart:
+        return drawn([one for _, conversations in talks for one in conversations], recipe.segments)
+    total = sum(weight for weight, _ in talks)
+    return samples_apart([drawn(said, round(recipe.segments * weight / total)) for weight, said in talks])
 
 
 def _with_triplets(pairs: PairSet, material: Material) -> PairSet:

@@ -57,6 +57,8 @@ class Recipe(BaseModel):
         relation_sources: those whose pairs ``relation`` reads; all where it is None.
         pairs: of each source, at most. segments: pairs of segments of all sources together, at most.
         segment_turns: of the windows in which threads are cut for them, at least.
+        segments_apart: whether the segments of a step are of one source. Sources then have shares by their weights.
+        hold_segments: whether ``hold`` counts the texts of segments too, and not only messages.
         passes: how often the encoder sees a pair of the first source; 0 leaves it as it is.
         batch_pairs: pairs in a step; each is set against the responses of all others.
         run_pairs: consecutive pairs of one conversation that are drawn together: their turns are embedded once.
@@ -85,6 +87,8 @@ class Recipe(BaseModel):
     pairs: int = Field(default=50_000, ge=1)
     segments: int = Field(default=200_000, ge=2)
     segment_turns: int = Field(default=1, ge=1, le=4)
+    segments_apart: bool = False
+    hold_segments: bool = True
     passes: float = Field(default=1.0, ge=0)
     batch_pairs: int = Field(default=192, ge=2)
     run_pairs: int = Field(default=8, ge=1)
@@ -175,6 +179,31 @@ RECIPES: Final[dict[str, Recipe]] = {
         rate=1.2e-4,
         thread_temperature=0.07,
         max_tokens=32,
+    ),
+    "reference-threads": Recipe(
+        sources={"chitchat": 1.0, "dailydialog": 2.0, "samsum": 1.0},
+        objectives=Objectives(single=0.3, context=0.3, relation=1.5, records=2.0, sentences=0.5, threads=1.5, hold=2.0),
+        relation_sources=("dailydialog",),
+        pairs=12_000,
+        segments=24_000,
+        segment_turns=2,
+        segments_apart=True,
+        hold_segments=False,
+        passes=0.28,
+        projection_passes=6.0,
+        gate=Gate(
+            gains=(_THREADS, "trigger_correlation · dailydialog_pp"),
+            tolerances=dict.fromkeys((_REPLIES, "trigger_correlation", "trigger_f1", "response_f1"), 0.01)
+            | {"general_similarity": 0.02},
+        ),
+        batch_pairs=64,
+        seeds=24,
+        batch_segments=96,
+        rate=8e-5,
+        thread_temperature=0.05,
+        max_tokens=32,
+        frozen_layers=3,
+        looks=4,
     ),
 }
 """What the package brings: for a history, and, last, for the models of docs/training-log.md."""

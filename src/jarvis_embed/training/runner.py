@@ -38,6 +38,7 @@ from .material import Material
 from .network import Network
 from .quality_head import told_from_others
 from .recipe import Recipe
+from .texts import Rows
 
 CHECKPOINT_FILE: Final = "checkpoint.safetensors"
 PREPARED: Final = 0.3
@@ -195,13 +196,20 @@ def losses(network: Network, material: Material, batch: Batch, recipe: Recipe) -
         alike[:, : len(anchors)].fill_diagonal_(fill_value=False)
         found["triplets"] = objectives.contrast(vectors[anchors], vectors[candidates], alike, recipe.temperature)
     if wanted.hold:
-        before = torch.from_numpy(material.parent[batch.rows]).float().to(device)
-        found["hold"] = objectives.hold(vectors, before)
+        held = _held(batch, recipe)
+        before = torch.from_numpy(material.parent[batch.rows[held]]).float().to(device)
+        found["hold"] = objectives.hold(vectors[torch.from_numpy(held).to(device)], before)
     if wanted.sentences and len(batch.scores):
         left, right = (vectors[torch.from_numpy(rows).to(device)] for rows in (batch.left, batch.right))
         found["sentences"] = objectives.order(left, right, torch.from_numpy(batch.scores).to(device))
     scale = wanted.model_dump() | {"answers": wanted.relation}
     return {name: scale[name] * value for name, value in found.items()}
+
+
+def _held(batch: Batch, recipe: Recipe) -> Rows:
+    """Places of the texts that shall stay near the parent's vectors."""
+    every = np.arange(len(batch.rows))
+    return every if recipe.hold_segments else np.setdiff1d(every, batch.segments.texts)
 
 
 def _relation(

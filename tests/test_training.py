@@ -976,8 +976,17 @@ class TestCommands:
         CliRunner().invoke(app, ["train", "reference", "--data", str(tmp_path), *given])
         assert asked == [(name, recipe)]
 
-    def test_labels_are_learned_by_the_recipe_of_that_name(
-        self, talkative: Path, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(
+        ("given", "suffix", "recipe"),
+        [
+            (["labels"], "labelled", "labels"),
+            (["threads"], "threads", "threads"),
+            (["threads", "--with-pairs"], "threads", "threads-and-pairs"),
+            (["threads", "--recipe", "reference-threads"], "threads", "reference-threads"),
+        ],
+    )
+    def test_a_command_learns_by_the_recipe_of_its_name_or_the_one_that_is_given(
+        self, talkative: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], suffix: str, recipe: str
     ) -> None:
         asked = []
 
@@ -986,8 +995,8 @@ class TestCommands:
             raise TrainingError("this is enough", "Stop here")
 
         monkeypatch.setattr(training, "train_model", train_model)
-        CliRunner().invoke(app, ["train", "labels", "--parent", "tiny"])
-        assert asked == [("tiny-labelled", RECIPES["labels"], "tiny")]
+        CliRunner().invoke(app, ["train", *given, "--parent", "tiny"])
+        assert asked == [(f"tiny-{suffix}", RECIPES[recipe], "tiny")]
 
     def test_without_the_corpus_labels_cannot_be_learned(
         self, talkative: Path, monkeypatch: pytest.MonkeyPatch

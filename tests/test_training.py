@@ -982,7 +982,7 @@ class TestCommands:
             (["labels"], "labelled", "labels"),
             (["threads"], "threads", "threads"),
             (["threads", "--with-pairs"], "threads", "threads-and-pairs"),
-            (["threads", "--recipe", "reference-threads"], "threads", "reference-threads"),
+            (["threads", "--recipe", "chitchat"], "threads", "chitchat"),
         ],
     )
     def test_a_command_learns_by_the_recipe_of_its_name_or_the_one_that_is_given(

@@ -180,31 +180,6 @@ RECIPES: Final[dict[str, Recipe]] = {
         thread_temperature=0.07,
         max_tokens=32,
     ),
-    "reference-threads": Recipe(
-        sources={"chitchat": 1.0, "dailydialog": 2.0},
-        objectives=Objectives(single=0.3, context=0.3, relation=2.5, records=2.0, sentences=0.5, threads=1.5, hold=2.0),
-        relation_sources=("dailydialog",),
-        pairs=120_000,
-        segments=24_000,
-        segment_turns=2,
-        segments_apart=True,
-        hold_segments=False,
-        passes=0.021,
-        projection_passes=6.0,
-        gate=Gate(
-            gains=(f"{_THREADS} · dailydialog", "trigger_correlation · dailydialog_pp"),
-            tolerances=dict.fromkeys((_THREADS, _REPLIES, "trigger_correlation", "trigger_f1", "response_f1"), 0.01)
-            | {"general_similarity": 0.02},
-        ),
-        batch_pairs=64,
-        seeds=24,
-        batch_segments=96,
-        rate=8e-5,
-        thread_temperature=0.05,
-        max_tokens=32,
-        frozen_layers=3,
-        looks=3,
-    ),
 }
 """What the package brings: for a history, and, last, for the models of docs/training-log.md."""
 

@@ -39,6 +39,7 @@ from jarvis_embed.training import network as network_module
 from jarvis_embed.training.batches import batches, steps_of
 from jarvis_embed.training.heads import Setting, train_heads
 from jarvis_embed.training.judgements import TURNS, Contrasted, Judgements, Ratings, Replies
+from jarvis_embed.training.looks import watch_of
 from jarvis_embed.training.maps import expect_answers, learn_segments
 from jarvis_embed.training.material import (
     LabelSet,
@@ -61,7 +62,7 @@ from jarvis_embed.training.segments import (
     segment_draws,
     segment_set,
 )
-from jarvis_embed.training.texts import Rows, Texts
+from jarvis_embed.training.texts import Rows, Texts, Tokens
 
 RECIPE = Recipe(
     objectives=Objectives(relation=0.0, threads=0.3, hold=0.0),
@@ -720,6 +721,23 @@ class TestGround:
         long = {text for text in here.held_out if len(text.split()) > corpora.COMMON_WORDS}
         assert long
         assert long.isdisjoint(material.texts)
+
+    def test_what_is_looked_at_is_read_at_the_first_look(self, talkative: Path, network: Network) -> None:
+        encoder = load_encoder("tiny", home=talkative, cache=0)
+        read: list[str] = []
+
+        def tokens(text: str) -> Tokens:
+            read.append(text)
+            return encoder.tokens(text)
+
+        watch = watch_of(ground.stand(RECIPE, None, talkative).examined, tokens, encoder, threads=True)
+        assert not read
+        with torch.no_grad():
+            first = watch(network.eval())
+            at_first = len(read)
+            assert watch(network) == first
+        assert {"single turn", "with context"} <= set(first)
+        assert len(read) == at_first > 0
 
     def test_nor_one_that_a_teacher_has_labelled(self) -> None:
         silver, texts = labelled.silver(1), Texts()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -37,18 +38,29 @@ def watch_of(
 ) -> Watch:
     """Some of the exam: 1-of-100 on held-out pairs, alone and with context; where there are held-out triggers with
     several known responses, the correlation of their nearness with that of the responses; and, for ``threads``,
-    how well segments of one thread are told from others (AUC)."""
+    how well segments of one thread are told from others (AUC).
+
+    The texts are read at the first look: a run that never looks does without."""
+
+    @cache
+    def looks() -> tuple[Watch, ...]:
+        return tuple(_looks(examined, tokens, reference, threads=threads))
+
+    return lambda network: {name: value for look in looks() for name, value in look(network).items()}
+
+
+def _looks(
+    examined: Examined, tokens: Callable[[str], Tokens], reference: Encoder, *, threads: bool
+) -> Iterator[Watch]:
     pairs, records = examined.pairs[:PAIRS], examined.replies or ()
-    looks: list[Watch] = []
     if len(pairs) >= metrics.CANDIDATES:
-        looks.append(_accuracy(pairs, tokens))
+        yield _accuracy(pairs, tokens)
     if len(records) >= metrics.CANDIDATES:
-        looks.append(_correlation(records, tokens, reference))
+        yield _correlation(records, tokens, reference)
     if threads:
         for name, held_out in (("threads", examined.threads), ("threads of dailydialog", examined.daily)):
             if held_out is not None and len(set(held_out.names[:SEGMENTS])) > 1:
-                looks.append(_threads(name, held_out, tokens))
-    return lambda network: {name: value for look in looks for name, value in look(network).items()}
+                yield _threads(name, held_out, tokens)
 
 
 def _accuracy(pairs: Sequence[Pair], tokens: Callable[[str], Tokens]) -> Watch:

@@ -86,11 +86,12 @@ def train_model(
         checksum = material_checksum(material.texts, material.pairs)
         encoder = load_encoder(parent, home=root, precision="int8", cache=0)
         network = network_of(begun, recipe, material.reference.shape[1], _device(device))
-        watch = None
-        if recipe.looks or recipe.projection_passes:
-            reference = load_encoder(REFERENCE, home=root, precision="int8", cache=0)
-            threads = bool(recipe.objectives.threads)
-            watch = watch_of(ground.examined, encoder.tokens, reference, threads=threads)
+        watch = watch_of(
+            ground.examined,
+            encoder.tokens,
+            load_encoder(REFERENCE, home=root, precision="int8", cache=0),
+            threads=bool(recipe.objectives.threads),
+        )
         checkpoints = model_home(name, root) / "training"
         report = run(
             network,
@@ -124,8 +125,7 @@ def train_model(
             vectors = encoder.embed(material.texts, lambda done, total: show("embed again", done, total)).astype(
                 np.float16
             )
-            if watch is not None and recipe.projection_passes:
-                _settle(network, material, recipe, vectors, watch, show)
+            if recipe.projection_passes and _settled(network, material, recipe, vectors, watch, show):
                 save_network(network, begun, folder)
         if recipe.objectives.quality:
             _give_head(network, material, recipe, vectors, name, root, show)
@@ -173,11 +173,11 @@ def examine(
     return exam, verdict
 
 
-def _settle(
+def _settled(
     network: Network, material: Material, recipe: Recipe, vectors: Halves, watch: Watch, show: Progress
-) -> None:
-    """Let the projections learn once more, on the trained encoder's vectors. If that was not worth it, they are as they
-    were."""
+) -> bool:
+    """Let the projections learn once more, on the trained encoder's vectors; whether that was worth it. If it was not,
+    they are as they were."""
     import torch
 
     from .maps import learn_projections, learn_segments
@@ -189,8 +189,10 @@ def _settle(
     learn_segments(network, material, vectors, recipe, recipe.projection_passes, show, "finish threads")
     with torch.no_grad():
         after = watch(network)
-    if sum(after.values()) <= sum(before.values()):
-        network.load_state_dict(kept, strict=False)
+    if sum(after.values()) > sum(before.values()):
+        return True
+    network.load_state_dict(kept, strict=False)
+    return False
 
 
 def _give_head(

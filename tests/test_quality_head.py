@@ -56,7 +56,15 @@ def learned_head() -> tuple[HeadNetwork, QualityHead]:
     network = HeadNetwork(DIM, HeadRecipe(width=8, hidden=4))
     for weights in network.parameters():
         torch.nn.init.normal_(weights, std=0.3)
+    network.length = np.linspace(-1, 1, DIM + 1, dtype=np.float32)
     return network.eval(), network.exported(["f"], {"made": "here"})
+
+
+def sighted_head() -> QualityHead:
+    """One that reads how long a reply is, and likes short ones."""
+    network, _ = learned_head()
+    network.longer = np.array([-1.0, 0.5], np.float32)
+    return network.exported(["f"], {})
 
 
 def unit(rows: int, seed: int) -> np.ndarray:
@@ -83,9 +91,22 @@ def test_a_head_of_another_model_is_none(tmp_path: Path) -> None:
     assert read_head(tmp_path / "nowhere", "f", DIM) is None
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "parts", "number", "text"])
+def test_what_a_head_knows_of_length_is_kept_too(tmp_path: Path) -> None:
+    head = sighted_head()
+    write_head(tmp_path, head)
+    found = read_head(tmp_path, "f", DIM)
+    assert found is not None
+    assert found.parts[-1] == "length"
+    turns, replies = [unit(5, seed) for seed in range(3)], unit(5, 9)
+    before, after = (one.scores(turns, replies, Projections()) for one in (head, found))
+    np.testing.assert_allclose(before, after, atol=2e-3)
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "parts", "number", "text", "length"])
 def test_a_damaged_head_is_refused(tmp_path: Path, damage: str) -> None:
     head = linear_head("fit", "cosines")
+    if damage == "length":
+        head = replace(sighted_head(), length=np.zeros(DIM, np.float32))
     write_head(tmp_path, replace(head, bias=float("nan")) if damage == "number" else head)
     weights, facts = tmp_path / HEAD_FILE, tmp_path / FACTS_FILE
     if damage == "cut":
@@ -125,6 +146,15 @@ def test_what_was_learned_with_torch_is_what_numpy_says() -> None:
         bare = [torch.from_numpy(turn) for turn in turns]
         wanted = network(*network.mapped(bare, torch.from_numpy(replies)), bare, torch.from_numpy(replies)).numpy()
     np.testing.assert_allclose(head.logits(turns, replies, Projections()), wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_length_is_read_off_the_bare_reply_and_added() -> None:
+    _, blind = learned_head()
+    sighted, turns, replies = sighted_head(), [unit(6, seed) for seed in range(TURNS)], unit(6, 7)
+    assert sighted.length is not None
+    length = replies @ sighted.length[:-1] + sighted.length[-1]
+    more = (head.logits(turns, replies, Projections()) for head in (sighted, blind))
+    np.testing.assert_allclose(np.subtract(*more), -length + 0.5 * length**2, rtol=1e-3, atol=1e-4)
 
 
 def test_the_space_of_a_model_with_a_head_says_how_good_replies_are(
@@ -198,7 +228,8 @@ def material() -> HeadMaterial:
     rated = Rows(np.concatenate([turns, turns]), np.concatenate([np.arange(300, 600), np.arange(300, 600)[::-1]]))
     ratings = Ratings.of(rated, [RatedReply("s", (), "", score, 1) for score in np.repeat([5.0, 1.0], 300).tolist()])
     contrasted = Contrasted(turns, good.responses, np.arange(300), np.roll(np.arange(300, 600), 7))
-    return HeadMaterial(vectors, [(good, 1.0)], Judgements(contrasted, ratings))
+    lengths = np.exp(2 + vectors[:, 0])
+    return HeadMaterial(vectors, lengths, [(good, 1.0)], Judgements(contrasted, ratings))
 
 
 def test_a_head_learns_to_tell_good_replies_from_wrong_ones() -> None:
@@ -209,6 +240,9 @@ def test_a_head_learns_to_tell_good_replies_from_wrong_ones() -> None:
     good = head.scores([triggers], replies, Projections())
     assert (good > head.scores([triggers], np.roll(replies, 7, axis=0), Projections())).mean() > 0.9
     assert (good > head.scores([triggers], triggers, Projections())).mean() > 0.9
+    assert head.length is not None
+    told = replies @ head.length[:-1] + head.length[-1]
+    assert np.corrcoef(told, np.log(learned.lengths[300:]))[0, 1] > 0.95
 
 
 def test_the_maps_of_a_trained_model_stay_and_the_head_has_none_of_its_own() -> None:
@@ -226,7 +260,9 @@ def test_the_maps_of_a_trained_model_stay_and_the_head_has_none_of_its_own() -> 
     assert begin is not None
     head = fit_head(learned, ["f"], recipe, begin=begin)
     assert head.maps is None
-    assert head.outer[0] == head.outer[1] != 0 == head.outer[2]
+    assert head.outer[:2].all()
+    assert not head.outer[2 : 1 + TURNS].any()  # of the cosines, two count
+    assert head.outer[-2:].all()
     assert trained.context is not None
     assert begin.context is not None
     np.testing.assert_array_equal(array_of(begin.context.inner.weight), trained.context.inner)
@@ -247,6 +283,15 @@ def test_equal_seeds_make_equal_heads() -> None:
     np.testing.assert_array_equal(one.outer, two.outer)
     assert one.inner is not None
     np.testing.assert_array_equal(one.inner, two.inner)
+
+
+def test_the_few_numbers_are_fitted_to_replies_that_nothing_has_learned_from() -> None:
+    rows = np.arange(8)
+    many = Contrasted(np.zeros((8, TURNS), np.int64), rows, rows, rows)
+    assert many.learned == 6
+    assert many.kept.tolist() == [6, 7]
+    one = Contrasted(np.zeros((1, TURNS), np.int64), rows[:1], rows[:1], rows[:1])
+    assert one.kept.tolist() == [0]
 
 
 def test_the_loss_of_ratings_asks_for_order_within_a_source_only() -> None:

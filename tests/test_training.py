@@ -389,7 +389,7 @@ class TestSegments:
         with pytest.raises(InputError, match="without turns"):
             encoder.embed_segments([["hey"], []])
         with pytest.raises(InputError, match="not trained on threads"):
-            encoder.as_segments(encoder.embed(["hey"]), encoder.embed(["hey"]), [1])
+            encoder.as_segments(encoder.embed(["hey"]), encoder.embed(["hey"]), [["hey"]])
 
     def test_maps_alone_learn_to_tell_conversations_apart(self, network: Network, small_material: Material) -> None:
         """Turns of one conversation share a direction, and many share another one that says nothing."""

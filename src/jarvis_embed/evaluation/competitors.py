@@ -80,7 +80,7 @@ class EncoderCompetitor:
         if not self.encoder.has_segment_side:
             return whole
         turns = self.messages([turn for segment in segments for turn in segment])
-        return self.encoder.as_segments(whole, turns, list(map(len, segments)))
+        return self.encoder.as_segments(whole, turns, segments)
 
     def triggers(self, texts: Sequence[str], contexts: Sequence[Sequence[str]] | None = None) -> Dense:
         """A model that was trained to read context gets it in its own way; any other, as one text with the trigger."""

@@ -227,15 +227,25 @@ class Encoder:
         if not self.has_segment_side:
             return whole
         turns = self.embed([text for turns in segments for text in turns])
-        return self.as_segments(whole, turns, list(map(len, segments)))
+        return self.as_segments(whole, turns, segments)
 
-    def as_segments(self, whole: Vectors, turns: Vectors, sizes: Sequence[int]) -> Vectors:
+    def as_segments(self, whole: Vectors, turns: Vectors, segments: Sequence[Sequence[str]]) -> Vectors:
         """What ``embed_segments`` makes of segments, from what ``embed`` made of their joined texts and of their turns,
-        for a model that has a segment side: (len(sizes), dim) float32."""
+        one behind the other, for a model that has a segment side: (segments, dim) float32."""
         project = self._projections.segment
         if project is None:
             raise InputError(f"{self.name} was not trained on threads", "Ask has_segment_side before")
-        return project(whole, turns, sizes) if len(sizes) else np.zeros((0, self.dim), np.float32)
+        if not len(segments):
+            return np.zeros((0, self.dim), np.float32)
+        sizes = list(map(len, segments))
+        found, words = project(whole, turns, sizes), self._projections.words
+        if words is None:
+            return found
+        said = self._tokenizer.encode_batch_fast(
+            [normalise(text) for turns in segments for text in turns], add_special_tokens=False
+        )
+        each = iter(said)
+        return words.beside(found, [[token for _ in turns for token in next(each).ids] for turns in segments])
 
     def _each(self, texts: Sequence[str]) -> Vectors:
         """``embed``, where one text or two are single queries, which are kept."""
@@ -292,16 +302,17 @@ def load_encoder(
     many = threads or usable_cores()
     alone = tuned.threads if threads is None and tuned is not None and tuned.engine == engine else many
     identity = identify(found, precision)
+    tokenizer = load_tokenizer(found)
     return Encoder(
         name=found.name,
         fingerprint=identity.fingerprint,
         precision=precision,
         prompt=found.prompt,
         max_length=found.max_length,
-        tokenizer=load_tokenizer(found),
+        tokenizer=tokenizer,
         engine=_start(found, precision, identity, root, engine, alone, many),
         cache=cache,
-        projections=read_projections(found.folder, found.config.hidden),
+        projections=read_projections(found.folder, found.config.hidden, tokenizer.get_vocab_size()),
         quality_head=find_head(found, identity.fingerprint, root),
         labelled=learned_labels(found.folder),
     )

@@ -6,7 +6,8 @@ ConveRT); and the turns before a trigger, each embedded alone, are mixed into it
 after the encoder: a turn that was embedded once need not be read again for the message that follows it.
 
 A segment of a thread is read twice: as one text, and by a mean of the vectors of its turns, in which each weighs as
-much as a learned direction says ("ok" says nothing about what it is about). A map of its own makes one vector of both.
+much as a learned direction says ("ok" says nothing about what it is about). A map of its own makes one vector of both,
+which has its words beside it (``words``).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy.typing as npt
 from ..errors import WeightsDamaged
 from ..home import sha256_of
 from .engine import Vectors
+from .words import Words, words_of
 
 PROJECTIONS_FILE: Final = "projections.safetensors"
 _AGAIN: Final = "Train the model again"
@@ -74,11 +76,12 @@ class SegmentProjection:
 
 @dataclass(frozen=True, slots=True)
 class Projections:
-    """The maps of one model; None for one that it lacks."""
+    """The maps of one model, and what it knows of the words of segments; None for one that it lacks."""
 
     response: Projection | None = None
     context: Projection | None = None
     segment: SegmentProjection | None = None
+    words: Words | None = None
 
     @property
     def context_turns(self) -> int:
@@ -87,7 +90,8 @@ class Projections:
 
 
 def projections_of(tensors: Mapping[str, npt.NDArray[Any]], dim: int) -> Projections:
-    """Take the maps out of named arrays: ``response.inner``, ``response.inner_bias``, …, ``context.…``, ``segment.…``.
+    """Take the maps out of named arrays: ``response.inner``, ``response.inner_bias``, …, ``context.…``, ``segment.…``,
+    ``words.…``.
 
     Raises:
         WeightsDamaged: an array is missing, or has another shape than the others ask for.
@@ -97,11 +101,15 @@ def projections_of(tensors: Mapping[str, npt.NDArray[Any]], dim: int) -> Project
         _projection(tensors, "response", dim),
         _projection(tensors, "context", dim),
         None if segment is None else SegmentProjection(_attention(tensors, dim), segment),
+        words_of(tensors, dim),
     )
 
 
-def read_projections(folder: Path, dim: int) -> Projections:
+def read_projections(folder: Path, dim: int, vocabulary: int = 0) -> Projections:
     """The maps in the folder of a model; none where there is no file of them.
+
+    Args:
+        vocabulary: so many tokens must be known, where words are.
 
     Raises:
         WeightsDamaged: there is a file and it is not whole.
@@ -111,11 +119,14 @@ def read_projections(folder: Path, dim: int) -> Projections:
 
     path = folder / PROJECTIONS_FILE
     try:
-        return projections_of(load(path.read_bytes()), dim)
+        found = projections_of(load(path.read_bytes()), dim)
     except FileNotFoundError:
         return Projections()
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsDamaged(f"{path} is not a whole safetensors file", _AGAIN) from error
+    if found.words is not None and len(found.words.weights) < vocabulary:
+        raise WeightsDamaged(f"{path} does not know all tokens of the model", _AGAIN)
+    return found
 
 
 def projections_checksum(folder: Path) -> str:

@@ -27,12 +27,14 @@ HEAD_FILE, FACTS_FILE = "quality.safetensors", "quality.json"
 FILES: Final = (HEAD_FILE, FACTS_FILE)
 FORMAT: Final = 1
 
-PARTS: Final = ("fit", "cosines", "product", "difference", "asked", "answered")
+PARTS: Final = ("fit", "cosines", "product", "difference", "asked", "answered", "length")
 """What a head may read, in this order: cosine of asked and answered; of the bare response with each bare turn; their
-product and absolute difference, (dim,) each; and the two vectors. *Asked* is the trigger with its context through the
-map for context, *answered* the response through the map for responses."""
+product and absolute difference, (dim,) each; the two vectors; and how long the response is, as far as its bare vector
+tells, with the square of that. *Asked* is the trigger with its context through the map for context, *answered* the
+response through the map for responses."""
 
 _INNER: Final = ("inner", "inner_bias", "inner_outer")
+_LAYERS: Final = (*_INNER, "length")
 _AGAIN: Final = "Train it again: jarvis-embed train quality"
 Floats = npt.NDArray[np.float32]
 
@@ -46,6 +48,8 @@ class QualityHead:
         parts: which of ``PARTS`` it reads. turns: how many turns, the trigger counted.
         outer: (f,) and ``bias``: the linear layer. inner: (w, f), inner_bias: (w,) and inner_outer: (w,): a layer with
             gelu beside it, whose log odds are added; None for a head that is linear.
+        length: (dim + 1,): what a bare vector's product with it, with 1 behind, says of a reply's length (the logarithm
+            of its tokens, in standard deviations); None for a head that does not ask.
         maps: maps of its own; None to use those of the model.
         facts: how it was made, and what it reached.
     """
@@ -58,6 +62,7 @@ class QualityHead:
     inner: Floats | None = None
     inner_bias: Floats | None = None
     inner_outer: Floats | None = None
+    length: Floats | None = None
     maps: Projections | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -108,7 +113,7 @@ class QualityHead:
     ) -> Floats:
         """What the linear layers read, (n, f) float32."""
         maps, known = (projections, answered) if self.maps is None else (self.maps, None)
-        return head_inputs(self.parts, self.turns, turns, responses, maps, known)
+        return head_inputs(self.parts, self.turns, turns, responses, maps, known, self.length)
 
 
 def head_inputs(
@@ -118,6 +123,7 @@ def head_inputs(
     responses: Vectors,
     maps: Projections,
     answered: Vectors | None = None,
+    length: Floats | None = None,
 ) -> Floats:
     """The parts of ``PARTS`` side by side, for ``read`` turns; ``answered`` is mapped here where it is None."""
     nothing = np.zeros_like(turns[0] if turns else responses)
@@ -134,13 +140,22 @@ def head_inputs(
         "difference": lambda: np.abs(asked - answered),
         "asked": lambda: asked,
         "answered": lambda: answered,
+        "length": lambda: lengths_of(responses, length),
     }
     return np.concatenate([columns[part]() for part in PARTS if part in parts], axis=1).astype(np.float32, copy=False)
 
 
+def lengths_of(responses: Vectors, length: Floats | None) -> Floats:
+    """(n, 2): how long replies are, as far as their bare vectors tell, and the square of that."""
+    if length is None:
+        raise ValueError("the head does not know how long replies are")
+    known = responses @ length[:-1] + length[-1]
+    return np.stack([known, known**2], axis=1)
+
+
 def width_of(parts: Sequence[str], turns: int, dim: int) -> int:
     """How many numbers ``head_inputs`` gives."""
-    return sum({"fit": 1, "cosines": turns}.get(part, dim) for part in parts)
+    return sum({"fit": 1, "cosines": turns, "length": 2}.get(part, dim) for part in parts)
 
 
 def write_head(folder: Path, head: QualityHead) -> None:
@@ -152,7 +167,7 @@ def write_head(folder: Path, head: QualityHead) -> None:
     from safetensors.numpy import save
 
     tensors = {"outer": head.outer, "bias": np.array([head.bias], np.float32)}
-    tensors |= {name: one for name in _INNER if (one := getattr(head, name)) is not None}
+    tensors |= {name: one for name in _LAYERS if (one := getattr(head, name)) is not None}
     for name in ("response", "context"):
         projection = None if head.maps is None else getattr(head.maps, name)
         if projection is not None:
@@ -199,7 +214,10 @@ def _head(stated: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], di
     width = shapes[0][0] if shapes else 0
     if outer.shape != (wide,) or shapes not in ([], [(width, wide), (width,), (width,)]):
         raise ValueError("the layers do not fit")
-    numbers = (tensors["bias"], outer, *layer)
+    length = tensors.get("length")
+    if ("length" in parts) != (length is not None) or (length is not None and length.shape != (dim + 1,)):
+        raise ValueError("how long replies are does not fit")
+    numbers = (tensors["bias"], outer, *layer, *([] if length is None else [length]))
     if not all(np.isfinite(one).all() for one in numbers):
         raise ValueError("a weight is no number")
     return QualityHead(
@@ -211,6 +229,7 @@ def _head(stated: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], di
         inner=None if inner is None else np.asarray(inner, np.float32),
         inner_bias=None if inner_bias is None else np.asarray(inner_bias, np.float32),
         inner_outer=None if inner_outer is None else np.asarray(inner_outer, np.float32),
+        length=None if length is None else np.asarray(length, np.float32),
         maps=maps if maps.response is not None or maps.context is not None else None,
         facts=dict(stated["facts"]),
     )

@@ -213,7 +213,7 @@ def _with_turns(
     if unknown:
         vectors[unknown] = encoder.embed([texts[row] for row in unknown])
     row_of = {text: row for row, text in enumerate(texts)}
-    return encoder.as_segments(whole, vectors[[row_of[text] for text in said]], list(map(len, segments)))
+    return encoder.as_segments(whole, vectors[[row_of[text] for text in said]], segments)
 
 
 def _vectors(segments: Segments, dim: int, log: VectorLog, old: Known) -> Stream:

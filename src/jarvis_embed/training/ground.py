@@ -89,13 +89,11 @@ def gather(
     """
     show = progress or (lambda _stage, _done, _total: None)
     texts, sets, reports = Texts(), list[PairSet](), dict[str, SelectionReport]()
-    talks: list[tuple[float, list[Conversation]]] = []
+    cut = recipe.segment_sources or recipe.sources
+    talks = {name: list(_conversations(name, ground, data)) for name in {**recipe.sources, **cut}}
     for name, weight in recipe.sources.items():
-        conversations = list(_conversations(name, ground, data))
-        chosen = _chosen(conversations, ground, recipe)
+        chosen = _chosen(talks[name], ground, recipe)
         reports[name] = chosen.report
-        if weight:
-            talks.append((weight, conversations))
         if weight and chosen.pairs:
             sets.append(numbered_pairs(name, chosen.pairs, texts, recipe.context_turns, weight))
     found = len(sets[0].triggers) if sets else 0
@@ -113,7 +111,8 @@ def gather(
         if by_hand is None:
             raise SourceError("labels are learned from chitchat-dataset", "pip install chitchat-dataset")
         labels = numbered_labels(by_hand, ground.held_out, texts)
-    samples = _samples(talks, ground, recipe) if wanted.threads else None
+    weighted = [(weight, talks[name]) for name, weight in cut.items() if weight]
+    samples = _samples(weighted, ground, recipe) if wanted.threads else None
     judgements = NO_JUDGEMENTS
     if judged and data is not None:
         judgements = numbered_judgements(in_clean_context(records, ground.held_out), data, ground.held_out, texts)

@@ -63,8 +63,13 @@ class Contrasted:
 
     @property
     def learned(self) -> int:
-        """From so many, the first, encoder and head learn; the others are kept, to look at."""
+        """From so many, the first, encoder and hidden layer learn."""
         return max(int(0.75 * len(self)), 1)
+
+    @property
+    def kept(self) -> Rows:
+        """The others, to which those few numbers are fitted that weigh what was learned; all if there are no others."""
+        return np.arange(self.learned if len(self) > self.learned else 0, len(self))
 
     def at(self, rows: Rows) -> tuple[Replies, Replies, Replies]:
         """The three kinds, each with the same contexts."""

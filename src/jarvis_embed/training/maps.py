@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..models.words import Words, quiet_directions, rarity
 from . import objectives
 from .material import LabelSet, Material
 from .network import Network
@@ -34,6 +35,7 @@ _LEAST_STEPS: Final = 8
 
 RATE: Final = 1e-3
 _RIDGE: Final = 20.0
+_BLOCK: Final = 2048
 _SEEN: Final = 100_000
 """Pairs from which the first guess of the expected answers is made."""
 
@@ -75,6 +77,9 @@ def learn_segments(
 ) -> None:
     """Learn the map of segments: of all in the step, the nearest to one is the other one of its thread.
 
+    Those that are hard to tell from each other do not come together: among so many there are enough by chance, and
+    where all are alike, the map draws all together (docs/segments.md).
+
     Args:
         vectors: (texts, dim) of the material's texts. passes: over the segments.
     """
@@ -82,7 +87,7 @@ def learn_segments(
     if not recipe.objectives.threads or segments is None or not len(segments):
         return
     size = min(SEGMENTS, max(len(segments) // _LEAST_STEPS, 2))
-    draws = segment_draws(segments, size, np.random.default_rng(recipe.seed))
+    draws = segment_draws(segments, size, np.random.default_rng(recipe.seed), hard=False)
 
     def loss() -> Tensor:
         draw = next(draws)
@@ -93,6 +98,28 @@ def learn_segments(
 
     steps = math.ceil(passes * len(segments) / size)
     _learn([network.segment], loss, steps, recipe, lambda done: show(stage, done, steps))
+
+
+@torch.no_grad()
+def words_beside(network: Network, material: Material, vectors: Halves) -> Words | None:
+    """What the words of the material's segments count, and where in the space their map leaves room for them; None
+    where there are no segments.
+
+    Args:
+        vectors: (texts, dim) of the material's texts.
+    """
+    segments = material.segments
+    if segments is None or not len(segments):
+        return None
+    found = []
+    for start in range(0, len(segments.texts), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        whole = torch.from_numpy(vectors[segments.texts[rows]]).float().to(network.device)
+        turns = torch.from_numpy(vectors[segments.turns[rows]]).float().to(network.device)
+        there = torch.from_numpy(segments.turns[rows] >= 0).to(network.device)
+        found.append(network.segment(whole, turns, there).cpu().numpy())
+    tokens = [material.tokens[row] for row in segments.texts.tolist()]
+    return Words(rarity(tokens, network.vocabulary), quiet_directions(np.concatenate(found)))
 
 
 def fixed_turns(vectors: Halves, draw: SegmentDraw, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -74,6 +74,7 @@ def train_model(
     """
     require_torch()
     from .looks import watch_of
+    from .maps import words_beside
     from .network import network_of, save_network
     from .runner import run
 
@@ -125,8 +126,11 @@ def train_model(
             vectors = encoder.embed(material.texts, lambda done, total: show("embed again", done, total)).astype(
                 np.float16
             )
-            if recipe.projection_passes and _settled(network, material, recipe, vectors, watch, show):
-                save_network(network, begun, folder)
+            if recipe.projection_passes:
+                _settle(network, material, recipe, vectors, watch, show)
+        if recipe.objectives.threads:
+            network.words = words_beside(network, material, vectors)
+        save_network(network, begun, folder)
         if recipe.objectives.quality:
             _give_head(network, material, recipe, vectors, name, root, show)
         exam, verdict = examine(name, home=root, data=data, ground=ground, classified=classified, progress=show)
@@ -173,11 +177,11 @@ def examine(
     return exam, verdict
 
 
-def _settled(
+def _settle(
     network: Network, material: Material, recipe: Recipe, vectors: Halves, watch: Watch, show: Progress
-) -> bool:
-    """Let the projections learn once more, on the trained encoder's vectors; whether that was worth it. If it was not,
-    they are as they were."""
+) -> None:
+    """Let the projections learn once more, on the trained encoder's vectors; if that was not worth it, they are as they
+    were."""
     import torch
 
     from .maps import learn_projections, learn_segments
@@ -186,13 +190,11 @@ def _settled(
     with torch.no_grad():
         before = watch(network)
     learn_projections(network, material, vectors, recipe, recipe.projection_passes, show, "finish")
-    learn_segments(network, material, vectors, recipe, recipe.projection_passes, show, "finish threads")
+    learn_segments(network, material, vectors, recipe, recipe.segment_map_passes, show, "finish threads")
     with torch.no_grad():
         after = watch(network)
-    if sum(after.values()) > sum(before.values()):
-        return True
-    network.load_state_dict(kept, strict=False)
-    return False
+    if sum(after.values()) <= sum(before.values()):
+        network.load_state_dict(kept, strict=False)
 
 
 def _give_head(

@@ -21,6 +21,7 @@ from ..models.projections import PROJECTIONS_FILE, Projections, read_projections
 from ..models.quality_head import FACTS_FILE
 from ..models.runtime import TOKEN_BUDGET, batches
 from ..models.weights import ModelFolder, load_tensors
+from ..models.words import Words
 from .judgements import Replies
 from .projections import Projection, SegmentProjection, array_of
 from .quality_head import HeadNetwork, HeadRecipe
@@ -70,6 +71,7 @@ class Network(nn.Module):
         self.expectation = nn.Linear(dim, answer_dim or dim)  # of the answer, by the reference; it serves training only
         self.labels = _label_maps(dim) if labels else None  # of what a classifier should say; it serves training only
         self.quality = HeadNetwork(dim, HeadRecipe(width=width), maps=False) if judges else None
+        self.words: Words | None = None  # of segments; counted, and not learned by steps
         self.context_turns, self.pooling, self.bf16 = context_turns, model.pooling, bf16
         self.bert.embeddings.word_embeddings.weight.requires_grad_(False)
         if frozen_layers:
@@ -80,6 +82,11 @@ class Network(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.response.inner.weight.device
+
+    @property
+    def vocabulary(self) -> int:
+        """How many different tokens there are."""
+        return int(self.bert.config.vocab_size)
 
     def projections(self) -> list[nn.Parameter]:
         """The parameters beside the encoder."""
@@ -95,6 +102,7 @@ class Network(nn.Module):
         segment = stored.segment
         if segment is not None and segment.projection.inner.shape == tuple(self.segment.projection.inner.weight.shape):
             self.segment.take(segment)
+            self.words = stored.words
 
     def forward(self, texts: Sequence[Tokens]) -> Tensor:
         """(n, dim), rows of length 1, in the order of ``texts``."""
@@ -218,6 +226,8 @@ def save_network(network: Network, parent: ModelFolder, folder: Path) -> None:
     }
     if network.segment.projection.learned:
         sides["segment.attention"] = array_of(network.segment.attention)
+    if network.words is not None:
+        sides |= {"words.weights": network.words.weights, "words.directions": network.words.directions}
     if sides:
         write_private(folder / PROJECTIONS_FILE, save(sides))
 

@@ -1,11 +1,11 @@
 """Learn a quality head (``models/quality_head.py``) on vectors that stay as they are.
 
 Two steps. First by contrast, without ratings: maps take a trigger with its context to where its own reply is nearest of
-a batch (a trained model has such maps, others learn them here), and the head tells replies from replies to something
-else and from adversarial ones. Then by ratings: the cosine of the maps and that of trigger and response weigh the same,
-and what both weigh beside the hidden layer's log odds is fitted so that of two replies of one source the better-rated
-has the higher score. More than these numbers is not fitted to ratings, for even four weights learned the sources by
-heart (docs/quality.md).
+a batch (a trained model has such maps, others learn them here), and a hidden layer tells replies from replies to
+something else and from adversarial ones. Then by judgements: what two cosines weigh (that of the maps, and that of
+trigger and response), the hidden layer's log odds and the length of the reply, so that right replies have a higher
+score than wrong ones, and of two replies of one source the better-rated. More than these six numbers is not fitted, and
+to right and wrong replies that nothing has learned from: what is fitted learns its sources by heart (docs/quality.md).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch.nn import functional as F  # noqa: N812  its usual name
 
 from ..models.projections import Projection as Map
 from ..models.projections import Projections
-from ..models.quality_head import PARTS, QualityHead, width_of
-from .judgements import NO_JUDGEMENTS, TURNS, Judgements, Replies
+from ..models.quality_head import PARTS, QualityHead, lengths_of, width_of
+from .judgements import NO_JUDGEMENTS, TURNS, Floats, Judgements, Replies
 from .objectives import contrast, rating_order, told_apart
 from .projections import Projection, array_of
 from .texts import Halves, Rows
@@ -32,8 +32,15 @@ Progress = Callable[[str, int, int], None]
 _READ: Final = ("fit", "cosines", "product", "difference")
 _TEMPERATURE: Final = 0.05
 _JUDGED: Final = 80
-_EQUAL: Final = 2
-"""So many cosines, the first, weigh the same, and the others nothing: that of the maps, and of trigger and response."""
+_COSINES: Final = 2
+"""So many, the first, count: that of the maps, and that of trigger and response."""
+_CHANCE: Final = 2.0
+"""What a wrong reply by chance counts in the judgements, beside one that reuses words of the context."""
+_LENGTHS: Final = 50_000
+"""Replies from which it is learned how a vector tells the length of its text."""
+_RIDGE: Final = 10.0
+_FIT_RATE: Final = 5e-2
+_RATED: Final = 512
 _NO_CONTEXT: Final = 0.3
 """Share of examples whose context is hidden, so that the head can do without."""
 
@@ -43,22 +50,23 @@ class HeadMaterial:
     """What a head learns from.
 
     Attributes:
-        vectors: (texts, dim) of the bare encoder.
+        vectors: (texts, dim) of the bare encoder. lengths: (texts,), tokens of each.
         pairs: real replies by source, and how often one of each is drawn.
         judgements: right and wrong replies, and rated ones.
     """
 
     vectors: Halves
+    lengths: Rows
     pairs: Sequence[tuple[Replies, float]]
     judgements: Judgements = NO_JUDGEMENTS
 
 
 @dataclass(frozen=True, slots=True)
 class HeadRecipe:
-    """How a head is learned; ``steps`` by contrast, then ``rating_steps`` by ratings."""
+    """How a head is learned; ``steps`` by contrast, then ``rating_steps`` by judgements."""
 
     steps: int = 1500
-    rating_steps: int = 300
+    rating_steps: int = 600
     batch: int = 512
     width: int = 192
     hidden: int = 32
@@ -76,11 +84,15 @@ class HeadNetwork(nn.Module):
 
     Attributes:
         learns_maps: whether the maps are its own. A trained model's, see ``head_over``, stay as they are.
+        length, longer: how a bare vector tells the length of its reply, (dim + 1,), and what that and its square weigh,
+            (2,); fitted at the end, None before.
     """
 
     def __init__(self, dim: int, recipe: HeadRecipe, *, maps: bool = True) -> None:
         super().__init__()
         self.dim, self.learns_maps = dim, maps
+        self.length: Floats | None = None
+        self.longer: Floats | None = None
         self.context = Projection(TURNS, dim, recipe.width) if maps else None
         self.response = Projection(1, dim, recipe.width) if maps else None
         self.inner = nn.Linear(width_of(_READ, TURNS, dim), recipe.hidden)
@@ -115,23 +127,28 @@ class HeadNetwork(nn.Module):
 
     def exported(self, fingerprints: Sequence[str], facts: dict[str, Any]) -> QualityHead:
         """The head as numpy runs it."""
+        parts = _READ if self.longer is None else (*_READ, "length")
         scale = np.ones(width_of(_READ, TURNS, self.dim), np.float32)
         scale[1 + TURNS : 1 + TURNS + self.dim] = self.dim**0.5
         scale[1 + TURNS + self.dim :] = self.dim**0.5 / 4
-        outer = np.zeros(len(scale), np.float32)
+        inner, behind = array_of(self.inner.weight) * scale, width_of(parts, TURNS, self.dim) - len(scale)
+        outer = np.zeros(len(scale) + behind, np.float32)
         outer[: 1 + TURNS] = array_of(self.outer.weight)[0]
+        if self.longer is not None:
+            outer[-behind:] = self.longer
         maps = None
         if self.learns_maps and self.context is not None and self.response is not None:
             maps = Projections(response=_map(self.response), context=_map(self.context))
         return QualityHead(
             fingerprints=tuple(fingerprints),
-            parts=tuple(part for part in PARTS if part in _READ),
+            parts=tuple(part for part in PARTS if part in parts),
             turns=TURNS,
             outer=outer,
             bias=float(array_of(self.outer.bias)[0]),
-            inner=array_of(self.inner.weight) * scale,
+            inner=np.pad(inner, ((0, 0), (0, behind))),
             inner_bias=array_of(self.inner.bias),
             inner_outer=array_of(self.inner_outer.weight)[0],
+            length=None if self.longer is None else self.length,
             maps=maps,
             facts=facts,
         )
@@ -195,8 +212,8 @@ def fit_head(
     network = begin or HeadNetwork(material.vectors.shape[1], recipe)
     learner = _Learner(material, recipe, network)
     learner.by_contrast(show)
-    if material.judgements.rated is not None:
-        learner.by_ratings(show)
+    if material.judgements.contrasted is not None:
+        learner.by_judgements(show)
     network.eval()
     return network.exported(fingerprints, facts or {})
 
@@ -226,30 +243,48 @@ class _Learner:
             if step % 20 == 19:
                 show("contrast", step + 1, steps)
 
-    def by_ratings(self, show: Progress) -> None:
-        """What the two cosines weigh, both the same, what the hidden layer does, and the bias."""
+    def by_judgements(self, show: Progress) -> None:
+        """What two cosines, the hidden layer, and the length of a reply with its square weigh, and the bias."""
         network, steps = self.network, self.recipe.rating_steps
+        known, rated = self.material.judgements.contrasted, self.material.judgements.rated
+        assert known is not None  # noqa: S101  the caller asked
         network.eval()  # what is not fitted here does not drop out
-        rated = self.material.judgements.rated
-        assert rated is not None  # noqa: S101  the caller asked
-        scores, sources, raters = (torch.from_numpy(one) for one in (rated.scores, rated.sources, rated.raters))
-        few = nn.Parameter(torch.tensor([2.0, 1.0, 0.0]))
-        optimiser = torch.optim.Adam([few], lr=2e-2)
+        network.length = self._told_length()
+        right, adversarial, random = map(self._parts, known.at(known.kept))
+        few = nn.Parameter(torch.tensor([2.0, 2.0, 1.0, 0.0, 0.0, 0.0]))
+        optimiser = torch.optim.Adam([few], lr=_FIT_RATE)
         for step in range(steps):
-            rows = self._rng.choice(len(scores), min(256, len(scores)), replace=False)
-            logits = self._parts(*self._vectors(rated.replies.at(rows))) @ few
-            loss = rating_order(logits, scores[rows], sources[rows], raters[rows]) + self._told_apart(few)
+            optimiser.param_groups[0]["lr"] = _FIT_RATE * (1 - step / steps)
+            loss = told_apart(right @ few, [adversarial @ few]) + _CHANCE * told_apart(right @ few, [random @ few])
+            if rated is not None:
+                rows = self._rng.choice(len(rated), min(_RATED, len(rated)), replace=False)
+                scores, sources, raters = map(
+                    torch.from_numpy, (rated.scores[rows], rated.sources[rows], rated.raters[rows])
+                )
+                loss = loss + rating_order(self._parts(rated.replies.at(rows)) @ few, scores, sources, raters)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             if step % 20 == 19:
-                show("ratings", step + 1, steps)
+                show("judgements", step + 1, steps)
         with torch.no_grad():
-            cosines, hidden, bias = few
             network.outer.weight.zero_()
-            network.outer.weight[:, :_EQUAL] = cosines
-            network.outer.bias.fill_(bias)
-            network.inner_outer.weight *= hidden
+            network.outer.weight[0, :_COSINES] = few[:_COSINES]
+            network.inner_outer.weight *= few[_COSINES]
+            network.longer = array_of(few[_COSINES + 1 : -1])
+            network.outer.bias.fill_(few[-1])
+
+    def _told_length(self) -> Floats:
+        """(dim + 1,): a vector's product with it, with 1 behind, is the logarithm of its reply's tokens, in standard
+        deviations (ridge regression)."""
+        rows = np.unique(np.concatenate([replies.responses for replies, _ in self.material.pairs]))
+        rows = self._rng.permutation(rows)[:_LENGTHS]
+        vectors = self.material.vectors[rows].astype(np.float64)
+        lengths = np.log(np.maximum(self.material.lengths[rows], 1))
+        middle, wanted = vectors.mean(0), (lengths - lengths.mean()) / max(float(lengths.std()), 1e-6)
+        apart = vectors - middle
+        told = np.linalg.solve(apart.T @ apart + _RIDGE * np.eye(len(middle)), apart.T @ wanted)
+        return np.append(told, -middle @ told).astype(np.float32)
 
     def _contrast(self) -> Tensor:
         turns, responses, rows = self._drawn()
@@ -266,23 +301,18 @@ class _Learner:
         good, *bad = (self._logits(one) for one in known.at(self._rng.integers(known.learned, size=_JUDGED)))
         return 0.7 * told_apart(good, bad)
 
-    def _told_apart(self, few: Tensor) -> Tensor:
-        turns, responses, _ = self._drawn()
-        chance = torch.from_numpy(self._rng.permutation(len(responses)))
-        good, bad = (self._parts(turns, replies) @ few for replies in (responses, responses[chance]))
-        return told_apart(good, [bad])
-
     def _logits(self, replies: Replies) -> Tensor:
         turns, responses = self._vectors(replies)
         return self.network(*self.network.mapped(turns, responses), turns, responses)  # type: ignore[no-any-return]
 
     @torch.no_grad()
-    def _parts(self, turns: Sequence[Tensor], responses: Tensor) -> Tensor:
-        """(n, 3): both cosines together, the log odds of the hidden layer, and 1 for the bias."""
-        network = self.network
+    def _parts(self, replies: Replies) -> Tensor:
+        """(n, 6): two cosines, the log odds of the hidden layer, the length and its square, and 1 for the bias."""
+        network, (turns, responses) = self.network, self._vectors(replies)
         few, every = network._inputs(*network.mapped(turns, responses), turns, responses)
         hidden = network.inner_outer(F.gelu(network.inner(every), approximate="tanh"))
-        return torch.cat([few[:, :_EQUAL].sum(1, keepdim=True), hidden, torch.ones_like(hidden)], 1)
+        lengths = torch.from_numpy(lengths_of(responses.numpy(), network.length))
+        return torch.cat([few[:, :_COSINES], hidden, lengths, torch.ones_like(hidden)], 1)
 
     def _drawn(self) -> tuple[list[Tensor], Tensor, Rows]:
         """A batch of real replies: vectors of turns and responses, and the rows of the responses."""

@@ -54,7 +54,8 @@ def head_material(
         judgements = numbered_judgements(clean, data, ground.held_out, texts)
     assert_disjoint(texts.rows, ground.held_out, common_words=COMMON_WORDS)
     vectors = encoder.embed(list(texts.rows), lambda done, total: show("embed", done, total)).astype(np.float16)
-    return HeadMaterial(vectors, [(replies, weight) for replies, weight in pairs if len(replies)], judgements)
+    lengths = np.array([len(encoder.tokens(text)) for text in texts.rows], np.int64)
+    return HeadMaterial(vectors, lengths, [(replies, weight) for replies, weight in pairs if len(replies)], judgements)
 
 
 def of_trained(material: Material, vectors: Halves) -> HeadMaterial:
@@ -62,7 +63,8 @@ def of_trained(material: Material, vectors: Halves) -> HeadMaterial:
     pairs = [(Replies.of_pairs(one.triggers, one.contexts, one.responses), one.weight) for one in material.pairs]
     if (known := material.judgements.contrasted) is not None:
         pairs.append((Replies(known.turns, known.good), _RECORDS * sum(weight for _, weight in pairs)))
-    return HeadMaterial(vectors, pairs, material.judgements)
+    lengths = np.array(list(map(len, material.tokens)), np.int64)
+    return HeadMaterial(vectors, lengths, pairs, material.judgements)
 
 
 def _recipe(data: Path | None) -> Recipe:

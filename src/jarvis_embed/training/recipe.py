@@ -55,6 +55,7 @@ class Recipe(BaseModel):
     Attributes:
         sources: conversations to learn from → how often a pair of each is drawn.
         relation_sources: those whose pairs ``relation`` reads; all where it is None.
+        segment_sources: those whose threads are cut, and their weights; ``sources`` where it is None.
         pairs: of each source, at most. segments: pairs of segments of all sources together, at most.
         segment_turns: of the windows in which threads are cut for them, at least.
         segments_apart: whether the segments of a step are of one source. Sources then have shares by their weights.
@@ -68,7 +69,8 @@ class Recipe(BaseModel):
             with right and wrong replies; of rated ones twice as many.
         batch_labelled: labelled pairs in a step, where they count.
         rate, projection_rate: highest learning rates of the encoder and of the projections.
-        projection_passes: over the pairs, in which the projections learn alone before the encoder does.
+        projection_passes: over the pairs, in which the projections learn alone, at the end and, of a parent without
+            such maps, 3 in 10 of these before. segment_passes: over the segments, likewise; as many where it is None.
         head_steps: in which the quality head goes on learning once the encoder is done.
         context_turns: turns before the trigger that are read.
         width: of the projections' hidden layer.
@@ -84,6 +86,7 @@ class Recipe(BaseModel):
     sources: dict[Source, float] = Field(default={"own": 1.0}, min_length=1)
     objectives: Objectives = Objectives()
     relation_sources: tuple[Source, ...] | None = None
+    segment_sources: dict[Source, float] | None = None
     pairs: int = Field(default=50_000, ge=1)
     segments: int = Field(default=200_000, ge=2)
     segment_turns: int = Field(default=1, ge=1, le=4)
@@ -101,6 +104,7 @@ class Recipe(BaseModel):
     rate: float = Field(default=1e-4, gt=0)
     projection_rate: float = Field(default=3e-4, gt=0)
     projection_passes: float = Field(default=10.0, ge=0)
+    segment_passes: float | None = Field(default=None, ge=0)
     head_steps: int = Field(default=1000, ge=0)
     warm_up: float = Field(default=0.05, ge=0, lt=1)
     temperature: float = Field(default=0.05, gt=0)
@@ -115,6 +119,11 @@ class Recipe(BaseModel):
     looks: int = Field(default=6, ge=0)
     seed: int = 1
     gate: Gate = Gate()
+
+    @property
+    def segment_map_passes(self) -> float:
+        """Passes over the segments in which their map learns alone."""
+        return self.projection_passes if self.segment_passes is None else self.segment_passes
 
     def related(self, source: str) -> bool:
         """Whether ``relation`` reads the pairs of a source."""
@@ -163,6 +172,38 @@ RECIPES: Final[dict[str, Recipe]] = {
         rate=1.2e-4,
         thread_temperature=0.07,
         max_tokens=32,
+    ),
+    "reference-threads": Recipe(
+        sources={"chitchat": 1.0, "dailydialog": 1.0},
+        objectives=Objectives(single=0.3, context=0.3, relation=1.5, records=2.0, sentences=0.5, threads=1.5, hold=1.5),
+        relation_sources=("dailydialog",),
+        segment_sources={"chitchat": 1.0, "dailydialog": 2.0, "samsum": 1.0},
+        pairs=120_000,
+        segments=30_000,
+        segment_turns=2,
+        segments_apart=True,
+        hold_segments=False,
+        passes=0.042,
+        batch_pairs=64,
+        batch_segments=96,
+        seeds=24,
+        rate=8e-5,
+        projection_passes=6.0,
+        segment_passes=2.0,
+        thread_temperature=0.05,
+        frozen_layers=3,
+        max_tokens=32,
+        looks=4,
+        gate=Gate(
+            gains=("thread_similarity_auc · dailydialog", "trigger_correlation · dailydialog_pp"),
+            tolerances={
+                "response_accuracy": 0.01,
+                "trigger_f1": 0.01,
+                "response_f1": 0.01,
+                "general_similarity": 0.02,
+                "trigger_correlation": 0.015,
+            },
+        ),
     ),
     "reference": Recipe(
         sources={"chitchat": 1.0, "dailydialog": 0.5},

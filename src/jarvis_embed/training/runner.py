@@ -42,7 +42,8 @@ from .texts import Rows
 
 CHECKPOINT_FILE: Final = "checkpoint.safetensors"
 PREPARED: Final = 0.3
-"""Share of the maps' passes that they make before the encoder learns; the encoder moves, and they with it."""
+"""Share of the maps' passes that they make before the encoder learns; the encoder moves, and they with it. Maps that a
+parent has learned already go on as they are: at the first rate they would forget some of it."""
 
 Watch = Callable[[Network], Mapping[str, float]]
 
@@ -113,10 +114,7 @@ def run(
     """
     show = progress or (lambda _stage, _done, _total: None)
     if not resume:
-        passes = recipe.projection_passes * (PREPARED if recipe.passes else 1.0)
-        learn_projections(network, material, material.parent, recipe, passes, show, "prepare")
-        learn_segments(network, material, material.parent, recipe, passes, show, "prepare threads")
-        expect_answers(network, material, recipe)
+        _prepare(network, material, recipe, show)
     optimiser, rates = _optimiser(network, recipe)
     total = steps_of(material, recipe)
     path = make_private_folder(folder) / CHECKPOINT_FILE
@@ -155,6 +153,18 @@ def run(
     network.eval()
     path.unlink(missing_ok=True)
     return RunReport(state.step, state.seconds, state.best if watch else state.step, stopped, tuple(state.looks))
+
+
+def _prepare(network: Network, material: Material, recipe: Recipe, show: Progress) -> None:
+    """Let the maps learn on the parent's vectors, and what answers are to be expected there."""
+    share = PREPARED if recipe.passes else 1.0
+    if not (recipe.passes and network.response.learned):
+        passes = share * recipe.projection_passes
+        learn_projections(network, material, material.parent, recipe, passes, show, "prepare")
+    if not (recipe.passes and network.segment.projection.learned):
+        passes = share * recipe.segment_map_passes
+        learn_segments(network, material, material.parent, recipe, passes, show, "prepare threads")
+    expect_answers(network, material, recipe)
 
 
 def losses(network: Network, material: Material, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:

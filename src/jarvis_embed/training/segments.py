@@ -123,9 +123,13 @@ def segment_set(samples: SegmentSamples, texts: Rows, turns: Rows, vectors: Halv
     return SegmentSet(samples, texts, turns, hard_negatives(samples, rng, vectors=anchors, contacts=contacts))
 
 
-def segment_draws(segments: SegmentSet, size: int, rng: np.random.Generator) -> Iterator[SegmentDraw]:
-    """Yield draws of ``size`` pairs without end, each sample once in a pass, beside those that are hard for it."""
+def segment_draws(
+    segments: SegmentSet, size: int, rng: np.random.Generator, *, hard: bool = True
+) -> Iterator[SegmentDraw]:
+    """Yield draws of ``size`` pairs without end, each sample once in a pass, beside those that are hard for it, where
+    ``hard``."""
+    company = segments.hard if hard else None
     while True:
-        for batch in segment_batches(segments.samples, min(size, len(segments)), rng, segments.hard):
+        for batch in segment_batches(segments.samples, min(size, len(segments)), rng, company):
             both = np.concatenate([batch.rows, len(segments) + batch.rows])
             yield SegmentDraw(segments.texts[both], segments.turns[both], batch.negatives)

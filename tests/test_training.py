@@ -541,6 +541,29 @@ class TestRun:
         }
         assert all(torch.isfinite(value) for value in found.values())
 
+    def test_maps_that_a_parent_has_learned_go_on_as_they_are(
+        self, network: Network, small_material: Material, tmp_path: Path
+    ) -> None:
+        """Learned anew at their first rate, they would forget some of what they know."""
+        recipe = RECIPE.model_copy(update={"passes": 0.5, "projection_passes": 10, "looks": 0})
+
+        def stages() -> set[str]:
+            seen: set[str] = set()
+            runner.run(
+                network,
+                small_material,
+                recipe,
+                folder=tmp_path,
+                identity="x",
+                progress=lambda stage, _done, _total: seen.add(stage),
+            )
+            return seen
+
+        assert stages() == {"prepare", "prepare threads", "train"}
+        assert network.response.learned
+        assert network.segment.projection.learned
+        assert stages() == {"train"}
+
     def test_texts_of_segments_may_go_where_threads_take_them(self, network: Network, small_material: Material) -> None:
         batch = next(batches(small_material, self.RECIPE))
         segments = batch.rows[np.setdiff1d(batch.segments.texts, batch.triggers)]

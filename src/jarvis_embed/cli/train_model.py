@@ -31,7 +31,7 @@ RecipeOption = Annotated[
     typer.Option(
         "--recipe",
         help="own, frozen (maps alone, minutes), threads, threads-and-pairs, multitask, labels, chitchat, reference, "
-        "reference-threads, or a JSON file.",
+        "or a JSON file.",
     ),
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Pairs at most.", show_default="the recipe's")]

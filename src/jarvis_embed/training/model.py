@@ -129,8 +129,9 @@ def train_model(
             if recipe.projection_passes:
                 _settle(network, material, recipe, vectors, watch, show)
         if recipe.objectives.threads:
-            network.words = words_beside(network, material, vectors)
-        save_network(network, begun, folder)
+            network.words = words_beside(network, material, vectors) or network.words
+        if recipe.objectives.threads or recipe.projection_passes:
+            save_network(network, begun, folder)
         if recipe.objectives.quality:
             _give_head(network, material, recipe, vectors, name, root, show)
         exam, verdict = examine(name, home=root, data=data, ground=ground, classified=classified, progress=show)

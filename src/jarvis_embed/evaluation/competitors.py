@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ..conversations.segments import text_of
 from ..errors import EvaluationError
 from ..models.encoder import Encoder
+from ..models.engine import of_length_1
 from ..text import normalise
 from .metrics import Vectors
 
@@ -168,8 +169,7 @@ class MappedCompetitor:
         return self.messages(list(map(text_of, segments)))
 
     def triggers(self, texts: Sequence[str], contexts: Sequence[Sequence[str]] | None = None) -> Dense:
-        mapped = self._frozen.triggers(texts, contexts) @ self._weights
-        return np.asarray(mapped / np.maximum(np.linalg.norm(mapped, axis=1, keepdims=True), 1e-12), np.float32)
+        return of_length_1(self._frozen.triggers(texts, contexts) @ self._weights)
 
     def responses(self, texts: Sequence[str]) -> Dense:
         return self._frozen.responses(texts)

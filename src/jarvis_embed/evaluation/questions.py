@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from ..conversations.segments import text_of
+from ..models.engine import of_length_1
 from ..text import folded
 from . import metrics, quality
 from .bootstrap import Contributions
@@ -214,8 +215,7 @@ def mean_rows(reference: EncoderCompetitor, texts: Sequence[Sequence[str]]) -> V
     """The mean reference vector of each group of texts, of length 1: (groups, dim)."""
     flat = reference.messages([text for group in texts for text in group])
     first = np.cumsum([0, *map(len, texts)])[:-1]
-    means = np.add.reduceat(flat, first, axis=0)
-    return np.asarray(means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12), np.float32)
+    return of_length_1(np.add.reduceat(flat, first, axis=0))
 
 
 def _here(material: Material) -> str:

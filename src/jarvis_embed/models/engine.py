@@ -19,6 +19,11 @@ Progress = Callable[[int], None]
 """Called with the number of texts that were just done."""
 
 
+def of_length_1(vectors: Vectors) -> Vectors:
+    """Each row of (n, dim) brought to length 1; a row of zeros stays."""
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
+
+
 class Engine(Protocol):
     """Safe to call from several threads at once.
 

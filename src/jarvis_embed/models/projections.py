@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ..errors import WeightsDamaged
 from ..home import sha256_of
-from .engine import Vectors
+from .engine import Vectors, of_length_1
 from .words import Words, words_of
 
 PROJECTIONS_FILE: Final = "projections.safetensors"
@@ -50,7 +50,7 @@ class Projection:
         """Apply it to (n, dim) arrays, one for each input; the first is what is changed."""
         mixed = gelu(np.concatenate(vectors, axis=1) @ self.inner.T + self.inner_bias) @ self.outer.T
         moved = vectors[0] + mixed + self.outer_bias
-        return _of_length_1(moved)
+        return of_length_1(moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class SegmentProjection:
         logits = turns @ self.attention
         weights = np.exp(logits - np.repeat(np.maximum.reduceat(logits, starts), sizes))
         weighted = np.add.reduceat(turns * weights[:, None], starts)
-        return self.projection(whole, _of_length_1(weighted), _of_length_1(np.add.reduceat(turns, starts)))
+        return self.projection(whole, of_length_1(weighted), of_length_1(np.add.reduceat(turns, starts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +158,6 @@ def _attention(tensors: Mapping[str, npt.NDArray[Any]], dim: int) -> npt.NDArray
     if attention.shape != (dim,) or not np.isfinite(attention).all():
         raise WeightsDamaged(f"the attention over turns does not fit {dim} dimensions", _AGAIN)
     return attention
-
-
-def _of_length_1(vectors: Vectors) -> Vectors:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 def gelu(x: Vectors) -> Vectors:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import WeightsDamaged
-from .engine import Vectors
+from .engine import Vectors, of_length_1
 
 Floats = npt.NDArray[np.float32]
 
@@ -48,13 +48,11 @@ class Words:
             own, counts = np.unique(np.asarray(tokens, np.int64), return_counts=True)
             counted = (1 + np.log(counts)) * self.weights[own]
             found[row] = counted.astype(np.float32) @ signs[np.searchsorted(known, own)]
-        found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
-        return np.asarray(found @ self.directions, np.float32)
+        return np.asarray(of_length_1(found) @ self.directions, np.float32)
 
     def beside(self, meanings: Vectors, segments: Sequence[Sequence[int]]) -> Vectors:
         """(segments, dim) of length 1: the vectors of segments with their words."""
-        both = meanings + self(segments)
-        return np.asarray(both / np.maximum(np.linalg.norm(both, axis=1, keepdims=True), 1e-12), np.float32)
+        return of_length_1(meanings + self(segments))
 
 
 def rarity(segments: Sequence[Sequence[int]], vocabulary: int) -> Floats:

@@ -19,6 +19,7 @@ from . import objectives
 from .material import LabelSet, Material
 from .network import Network
 from .recipe import Recipe
+from .ridge import ridge
 from .segments import SegmentDraw, segment_draws
 from .texts import Halves, Rows
 
@@ -155,12 +156,10 @@ def expect_answers(network: Network, material: Material, recipe: Recipe) -> None
         asked = np.concatenate([asked, material.parent[material.records.triggers]])
         given = np.concatenate([given, material.records.likeness])
         counts = np.concatenate([counts, np.full(len(asked) - len(counts), max(recipe.objectives.records, 1e-6))])
-    middle, centre = np.average(asked, axis=0, weights=counts), np.average(given, axis=0, weights=counts)
-    spread = (asked - middle) * counts[:, None]
-    weight = np.linalg.solve(spread.T @ (asked - middle) + _RIDGE * np.eye(asked.shape[1]), spread.T @ (given - centre))
+    weight, bias = ridge(asked, given, counts, _RIDGE)
     with torch.no_grad():
         network.expectation.weight.copy_(torch.from_numpy(weight.T))
-        network.expectation.bias.copy_(torch.from_numpy(centre - middle @ weight))
+        network.expectation.bias.copy_(torch.from_numpy(bias))
 
 
 def _learn(

@@ -17,7 +17,7 @@ from ..evaluation.splits import assert_disjoint
 from ..labels.scheme import Task
 from ..messages import Pair
 from ..models.encoder import Encoder
-from ..models.engine import Vectors
+from ..models.engine import Vectors, of_length_1
 from ..text import folded
 from .corpora import COMMON_WORDS
 from .judgements import NO_JUDGEMENTS, Judgements
@@ -174,8 +174,7 @@ def assembled(
         )
     record_set = None
     if len(records) > NEIGHBOURS:
-        means = under_reference[reply_rows].mean(axis=1)
-        means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+        means = of_length_1(under_reference[reply_rows].mean(axis=1))
         record_set = RecordSet(trigger_rows, means, nearest_rows(means, NEIGHBOURS))
     limits = np.full(len(every), max_tokens, np.int64)
     if segments is not None:

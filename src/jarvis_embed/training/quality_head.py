@@ -25,6 +25,7 @@ from ..models.quality_head import PARTS, QualityHead, lengths_of, width_of
 from .judgements import NO_JUDGEMENTS, TURNS, Floats, Judgements, Replies
 from .objectives import contrast, rating_order, told_apart
 from .projections import Projection, array_of
+from .ridge import ridge
 from .texts import Halves, Rows
 
 Progress = Callable[[str, int, int], None]
@@ -251,17 +252,18 @@ class _Learner:
         network.eval()  # what is not fitted here does not drop out
         network.length = self._told_length()
         right, adversarial, random = map(self._parts, known.at(known.kept))
+        said = None if rated is None else self._parts(rated.replies)
         few = nn.Parameter(torch.tensor([2.0, 2.0, 1.0, 0.0, 0.0, 0.0]))
         optimiser = torch.optim.Adam([few], lr=_FIT_RATE)
         for step in range(steps):
             optimiser.param_groups[0]["lr"] = _FIT_RATE * (1 - step / steps)
             loss = told_apart(right @ few, [adversarial @ few]) + _CHANCE * told_apart(right @ few, [random @ few])
-            if rated is not None:
+            if rated is not None and said is not None:
                 rows = self._rng.choice(len(rated), min(_RATED, len(rated)), replace=False)
                 scores, sources, raters = map(
                     torch.from_numpy, (rated.scores[rows], rated.sources[rows], rated.raters[rows])
                 )
-                loss = loss + rating_order(self._parts(rated.replies.at(rows)) @ few, scores, sources, raters)
+                loss = loss + rating_order(said[rows] @ few, scores, sources, raters)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -279,12 +281,10 @@ class _Learner:
         deviations (ridge regression)."""
         rows = np.unique(np.concatenate([replies.responses for replies, _ in self.material.pairs]))
         rows = self._rng.permutation(rows)[:_LENGTHS]
-        vectors = self.material.vectors[rows].astype(np.float64)
         lengths = np.log(np.maximum(self.material.lengths[rows], 1))
-        middle, wanted = vectors.mean(0), (lengths - lengths.mean()) / max(float(lengths.std()), 1e-6)
-        apart = vectors - middle
-        told = np.linalg.solve(apart.T @ apart + _RIDGE * np.eye(len(middle)), apart.T @ wanted)
-        return np.append(told, -middle @ told).astype(np.float32)
+        wanted = (lengths - lengths.mean()) / max(float(lengths.std()), 1e-6)
+        vectors = self.material.vectors[rows].astype(np.float64)
+        return np.append(*ridge(vectors, wanted, np.ones(len(rows)), _RIDGE)).astype(np.float32)
 
     def _contrast(self) -> Tensor:
         turns, responses, rows = self._drawn()

@@ -30,17 +30,17 @@ from jarvis_embed.labels.scheme import LABELS, TASKS
 from jarvis_embed.library import Library
 from jarvis_embed.messages import Conversation, Message
 from jarvis_embed.models.encoder import load_encoder
-from jarvis_embed.models.lineage import Judged, Verdict, read_lineage, require_passed
+from jarvis_embed.models.lineage import Judged, Lineage, Verdict, read_lineage, require_passed
 from jarvis_embed.models.store import add_model, find_model
 from jarvis_embed.sources import open_source
-from jarvis_embed.training import corpora, ground, objectives, runner
+from jarvis_embed.training import corpora, ground, maps, objectives, runner
 from jarvis_embed.training import model as training
 from jarvis_embed.training import network as network_module
 from jarvis_embed.training.batches import batches, steps_of
 from jarvis_embed.training.heads import Setting, train_heads
 from jarvis_embed.training.judgements import TURNS, Contrasted, Judgements, Ratings, Replies
 from jarvis_embed.training.looks import watch_of
-from jarvis_embed.training.maps import expect_answers, learn_segments
+from jarvis_embed.training.maps import expect_answers, learn_projections, learn_segments
 from jarvis_embed.training.material import (
     LabelSet,
     Material,
@@ -541,6 +541,17 @@ class TestRun:
         }
         assert all(torch.isfinite(value) for value in found.values())
 
+    def test_maps_alone_may_learn_from_some_sources_only(
+        self, network: Network, small_material: Material, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        both = replace(small_material, pairs=(small_material.pairs[0], replace(small_material.pairs[0], name="samsum")))
+        asked = []
+        monkeypatch.setattr(maps, "_learn", lambda _maps, loss, steps, *_: asked.append((steps, loss().item())))
+        for material, chosen in ((small_material, None), (both, ("own",)), (both, None)):
+            recipe = RECIPE.model_copy(update={"map_sources": chosen})
+            learn_projections(network, material, material.parent, recipe, 10.0, lambda *_: None, "finish")
+        assert asked[0] == asked[1] != asked[2]
+
     def test_maps_that_a_parent_has_learned_go_on_as_they_are(
         self, network: Network, small_material: Material, tmp_path: Path
     ) -> None:
@@ -909,6 +920,33 @@ class TestGate:
         assert child.embed_responses(said) == pytest.approx(parent.embed_responses(said), abs=0.05)
         assert np.abs(parent.embed_responses(said) - parent.embed(said)).max() > 0.05
 
+    def test_what_goes_on_from_another_recipe_is_examined_beside_the_model_that_it_all_began_with(
+        self, talkative: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        further = RECIPE.model_copy(update={"passes": 0.1, "seed": 2})
+
+        def train(**given: bool) -> Lineage:
+            trained = training.train_model(
+                "wise", further, first=RECIPE, parent="tiny", home=talkative, classified=False, **given
+            )
+            assert trained.exam.metrics[0].baselines["parent"]
+            lineage = read_lineage(trained.folder)
+            assert lineage is not None
+            return lineage
+
+        lineage = train()
+        assert (lineage.parent, lineage.examined_beside) == ("wise-begun", "tiny")
+        begun = find_model("wise-begun", talkative)
+        with pytest.raises(ModelRefused, match="no exam"):
+            require_passed(begun)
+        made = (begun.folder / "training.json").read_bytes()
+        again = train(resume=True)  # what is whole is not trained again
+        assert (begun.folder / "training.json").read_bytes() == made
+        assert again.weights == lineage.weights
+        (begun.folder / "projections.safetensors").unlink()  # killed before it was whole
+        with pytest.raises(InputError, match="no run to go on with"):
+            train(resume=True)
+
     def test_a_space_in_which_everything_is_close_is_refused(
         self, talkative: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -984,7 +1022,8 @@ class TestRecipes:
             load_recipe(str(path))
 
 
-IN_FEWER_STEPS = RECIPES["reference"].model_copy(update={"passes": 0.3})
+STAGES = (RECIPES["reference"], RECIPES["reference-further"])
+IN_FEWER_STEPS = tuple(one.model_copy(update={"passes": one.passes * 0.6}) for one in STAGES)
 
 
 class TestCommands:
@@ -1015,25 +1054,25 @@ class TestCommands:
         assert json.loads(done.stdout)["own"]["kept"] > 0
 
     @pytest.mark.parametrize(
-        ("given", "name", "recipe"),
+        ("given", "name", "stages"),
         [
-            ([], "minilm-l6-reference", RECIPES["reference"]),
-            (["--chitchat-only"], "minilm-l6-chitchat", RECIPES["chitchat"]),
+            ([], "minilm-l6-reference", STAGES),
+            (["--chitchat-only"], "minilm-l6-chitchat", (None, RECIPES["chitchat"])),
             (["--parent", "bge-small", "--passes", "0.3"], "bge-small-reference", IN_FEWER_STEPS),
         ],
     )
     def test_the_models_of_the_log_are_trained_by_the_recipes_that_it_names(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], name: str, recipe: Recipe
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], name: str, stages: tuple[Recipe, ...]
     ) -> None:
         asked = []
 
-        def train_model(name: str, recipe: Recipe, **_: object) -> None:
-            asked.append((name, recipe))
+        def train_model(name: str, recipe: Recipe, first: Recipe | None, **_: object) -> None:
+            asked.append((name, (first, recipe)))
             raise TrainingError("this is enough", "Stop here")
 
         monkeypatch.setattr(training, "train_model", train_model)
         CliRunner().invoke(app, ["train", "reference", "--data", str(tmp_path), *given])
-        assert asked == [(name, recipe)]
+        assert asked == [(name, stages)]
 
     @pytest.mark.parametrize(
         ("given", "suffix", "recipe"),

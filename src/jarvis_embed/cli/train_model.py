@@ -31,7 +31,7 @@ RecipeOption = Annotated[
     typer.Option(
         "--recipe",
         help="own, frozen (maps alone, minutes), threads, threads-and-pairs, multitask, labels, chitchat, reference, "
-        "or a JSON file.",
+        "reference-further, or a JSON file.",
     ),
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Pairs at most.", show_default="the recipe's")]
@@ -154,15 +154,21 @@ def reference(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the models of docs/training-log.md again, from public conversations, with the seed of their recipe."""
+    """Train the models of docs/training-log.md again, from public conversations, with the seed of their recipe.
+
+    Two recipes, one after the other: many pairs in a step, then many segments. What the first one leaves is kept as
+    PARENT-reference-begun. Broken off, it goes on with --resume.
+    """
     from ..training.recipe import RECIPES
 
     root, begun = home_folder(home), parent or DEFAULT_MODEL
-    chosen = RECIPES["chitchat" if chitchat_only else "reference"]
+    stages = [RECIPES["chitchat"]] if chitchat_only else [RECIPES["reference"], RECIPES["reference-further"]]
     if passes is not None:
-        chosen = chosen.model_copy(update={"passes": passes})
+        share = passes / stages[0].passes
+        stages = [one.model_copy(update={"passes": one.passes * share}) for one in stages]
     name = f"{begun}-{'chitchat' if chitchat_only else 'reference'}"
-    _train(name, chosen, begun, data, root, device, resume, classified, as_json)
+    first = None if chitchat_only else stages[0]
+    _train(name, stages[-1], begun, data, root, device, resume, classified, as_json, first)
 
 
 def examine(
@@ -228,6 +234,7 @@ def _train(
     resume: bool,
     classified: bool,
     as_json: bool,
+    first: Any = None,
 ) -> None:
     from ..training.model import train_model
 
@@ -235,6 +242,7 @@ def _train(
         trained = train_model(
             name,
             recipe,
+            first=first,
             parent=parent,
             data=data,
             home=root,

@@ -259,11 +259,11 @@ def _sorted_out(names: Sequence[str], home: Path) -> tuple[list[str], list[str]]
 
 
 def _parent_of(name: str, home: Path) -> str | None:
-    """The model that a model was trained from, if it is still known by that name."""
+    """The model that a trained model is examined beside, if it is still known by that name."""
     folder = Path(name) if os.sep in name else locate(name, home).folder
     lineage = None if folder is None else read_lineage(folder)
     known = {presence.name for presence in all_models(home)}
-    return lineage.parent if lineage is not None and lineage.parent in known else None
+    return lineage.examined_beside if lineage is not None and lineage.examined_beside in known else None
 
 
 def _build_spaces(encoders: Mapping[str, Encoder], home: Path, seed: int, show: Progress) -> dict[str, float | None]:
@@ -325,7 +325,7 @@ def _model(
         stages=stages,
         map=plane,
         thread_map=thread_plane,
-        parent=None if (lineage := read_lineage(files.folder)) is None else lineage.parent,
+        parent=None if (lineage := read_lineage(files.folder)) is None else lineage.examined_beside,
         labels={
             row.name: tuple(_label_figures(exam, row, seed)) for row in exam.metrics if row.name in exam.confusions
         },

@@ -23,7 +23,7 @@ class Judged:
     """One figure before the gate.
 
     Attributes:
-        metric: key of the exam's row. value, parent: of the model, and of the one it was trained from.
+        metric: key of the exam's row. value, parent: of the model, and of the one it is examined beside.
         low, high: 95 % interval of their difference, paired over conversations.
         allowed: the difference may not be below this; the low end of the interval may not, where ``surely``.
     """
@@ -78,8 +78,10 @@ class Lineage:
 
     Attributes:
         parent, parent_fingerprint: the model it was trained from.
+        beside: the model it is examined beside, where that is not its parent, but its parent's.
         kind: ``pairs``, ``threads``, ``multitask``. recipe: as data. data: hash over what was learned from.
-        weights: hash over weights and projections as they were examined.
+        weights: hash over weights and projections as they were examined, or, before that, as training left them;
+            empty while it goes on.
         selection: what the selection of pairs left out. run: the course of the training.
         exam: the figures of its exam; empty before it.
     """
@@ -95,6 +97,12 @@ class Lineage:
     run: Mapping[str, Any] = field(default_factory=dict)
     exam: Mapping[str, Any] = field(default_factory=dict)
     verdict: Verdict | None = None
+    beside: str = ""
+
+    @property
+    def examined_beside(self) -> str:
+        """The model whose figures stand beside its own."""
+        return self.beside or self.parent
 
 
 def weights_checksum(folder: Path) -> str:
@@ -150,5 +158,5 @@ def require_passed(model: ModelFolder) -> None:
     if not lineage.verdict.passed:
         raise ModelRefused(
             f"{model.name} did not pass its exam: {lineage.verdict.reason}",
-            f"It is kept for inspection: jarvis-embed exam {model.name} --parent {lineage.parent}",
+            f"It is kept for inspection: jarvis-embed exam {model.name} --parent {lineage.examined_beside}",
         )

@@ -51,8 +51,9 @@ def learn_projections(
     """
     fixed = torch.from_numpy(np.concatenate([vectors, np.zeros_like(vectors[:1])]))  # -1: nothing was said
     near = torch.from_numpy(material.near)
+    read = [one for one in material.pairs if recipe.mapped(one.name)] or material.pairs
     triggers, responses, contexts = (
-        torch.from_numpy(np.concatenate([getattr(one, name) for one in material.pairs]))
+        torch.from_numpy(np.concatenate([getattr(one, name) for one in read]))
         for name in ("triggers", "responses", "contexts")
     )
     size = min(PAIRS, len(triggers))

@@ -50,6 +50,7 @@ def train_model(
     name: str,
     recipe: Recipe,
     *,
+    first: Recipe | None = None,
     parent: str = DEFAULT_MODEL,
     data: Path | None = None,
     home: str | Path | None = None,
@@ -62,9 +63,11 @@ def train_model(
 
     Args:
         name: what the new model is called; a model of that name that was trained before is replaced.
+        first: a recipe by which ``NAME-begun`` is trained before, from which ``name`` then goes on. What is examined is
+            ``name``, beside ``parent``.
         data: folder of the public files that recipe and exam need; see docs/exam.md.
         device: ``cpu``, ``cuda``, ``mps``, or ``auto`` for the best that is there.
-        resume: go on with the run of that name that was broken off.
+        resume: go on with the run of that name that was broken off; a whole ``NAME-begun`` is not trained again.
 
     Raises:
         TrainingError: torch is missing, or there is too little to learn from.
@@ -73,69 +76,111 @@ def train_model(
         HomeLocked: a run of that name is going on.
     """
     require_torch()
+    from .runner import CHECKPOINT_FILE
+
+    root, show = home_folder(home), progress or (lambda _stage, _done, _total: None)
+    with locked(model_home(name, root) / "training.lock", f"the training of {name}"):
+        begun = parent
+        if first is not None:
+            begun = f"{name}-begun"
+            if resume and _is_whole(begun, first, parent, root):
+                resume = (_checkpoints(name, root) / CHECKPOINT_FILE).is_file()
+            else:
+                _learn(begun, first, parent, stand(first, data, root), data, root, device, resume, show)
+                resume = False
+        ground = stand(recipe, data, root)
+        beside = parent if first is not None else ""
+        report, selections = _learn(name, recipe, begun, ground, data, root, device, resume, show, beside)
+        exam, verdict = examine(name, home=root, data=data, ground=ground, classified=classified, progress=show)
+    return Trained(name, pulled_folder(name, root), report, selections, exam, verdict)
+
+
+def _learn(
+    name: str,
+    recipe: Recipe,
+    parent: str,
+    ground: Ground,
+    data: Path | None,
+    root: Path,
+    device: str,
+    resume: bool,
+    show: Progress,
+    beside: str = "",
+) -> tuple[RunReport, Mapping[str, SelectionReport]]:
+    """Train a model and keep it; it is not examined yet."""
     from .looks import watch_of
     from .maps import words_beside
     from .network import network_of, save_network
     from .runner import run
 
-    root, show = home_folder(home), progress or (lambda _stage, _done, _total: None)
     folder = _own_folder(name, root)
-    with locked(model_home(name, root) / "training.lock", f"the training of {name}"):
-        ground = stand(recipe, data, root)
-        material, selections = gather(ground, recipe, parent, data, root, show)
-        begun = find_model(parent, root)
-        checksum = material_checksum(material.texts, material.pairs)
-        encoder = load_encoder(parent, home=root, precision="int8", cache=0)
-        network = network_of(begun, recipe, material.reference.shape[1], _device(device))
-        watch = watch_of(
-            ground.examined,
-            encoder.tokens,
-            load_encoder(REFERENCE, home=root, precision="int8", cache=0),
-            threads=bool(recipe.objectives.threads),
-        )
-        checkpoints = model_home(name, root) / "training"
-        report = run(
-            network,
-            material,
-            recipe,
-            folder=checkpoints,
-            identity=f"{checksum} {recipe.model_dump_json()} {parent}",
-            watch=watch,
-            resume=resume,
-            progress=show,
-        )
-        lineage = Lineage(
-            parent=parent,
-            parent_fingerprint=encoder.fingerprint,
-            kind=_kind(recipe.objectives),
-            recipe=recipe.model_dump(mode="json"),
-            data=checksum,
-            weights="",  # no weights are examined yet
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            selection={source: asdict(one) for source, one in selections.items()},
-            run=asdict(report),
-        )
-        remove_folder(checkpoints)  # with what a write that was killed has left
-        remove_folder(folder)
-        write_lineage(folder, lineage)  # first of all: without it the model would count as one that needs no exam
+    material, selections = gather(ground, recipe, parent, data, root, show)
+    begun = find_model(parent, root)
+    checksum = material_checksum(material.texts, material.pairs)
+    encoder = load_encoder(parent, home=root, precision="int8", cache=0)
+    network = network_of(begun, recipe, material.reference.shape[1], _device(device))
+    watch = watch_of(
+        ground.examined,
+        encoder.tokens,
+        load_encoder(REFERENCE, home=root, precision="int8", cache=0),
+        threads=bool(recipe.objectives.threads),
+    )
+    checkpoints = _checkpoints(name, root)
+    report = run(
+        network,
+        material,
+        recipe,
+        folder=checkpoints,
+        identity=f"{checksum} {recipe.model_dump_json()} {parent}",
+        watch=watch,
+        resume=resume,
+        progress=show,
+    )
+    lineage = Lineage(
+        parent=parent,
+        parent_fingerprint=encoder.fingerprint,
+        kind=_kind(recipe.objectives),
+        recipe=recipe.model_dump(mode="json"),
+        data=checksum,
+        weights="",  # they are not whole yet
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        selection={source: asdict(one) for source, one in selections.items()},
+        run=asdict(report),
+        beside=beside,
+    )
+    remove_folder(checkpoints)  # with what a write that was killed has left
+    remove_folder(folder)
+    write_lineage(folder, lineage)  # first of all: without it the model would count as one that needs no exam
+    save_network(network, begun, folder)
+    add_model(name, folder, root)
+    vectors = material.parent
+    if report.steps and (recipe.projection_passes or recipe.objectives.quality):
+        encoder = load_encoder(name, home=root, precision="int8", cache=0)
+        vectors = encoder.embed(material.texts, lambda done, total: show("embed again", done, total)).astype(np.float16)
+        if recipe.projection_passes:
+            _settle(network, material, recipe, vectors, watch, show)
+    if recipe.objectives.threads:
+        network.words = words_beside(network, material, vectors) or network.words
+    if recipe.objectives.threads or recipe.projection_passes:
         save_network(network, begun, folder)
-        add_model(name, folder, root)
-        vectors = material.parent
-        if report.steps and (recipe.projection_passes or recipe.objectives.quality):
-            encoder = load_encoder(name, home=root, precision="int8", cache=0)
-            vectors = encoder.embed(material.texts, lambda done, total: show("embed again", done, total)).astype(
-                np.float16
-            )
-            if recipe.projection_passes:
-                _settle(network, material, recipe, vectors, watch, show)
-        if recipe.objectives.threads:
-            network.words = words_beside(network, material, vectors) or network.words
-        if recipe.objectives.threads or recipe.projection_passes:
-            save_network(network, begun, folder)
-        if recipe.objectives.quality:
-            _give_head(network, material, recipe, vectors, name, root, show)
-        exam, verdict = examine(name, home=root, data=data, ground=ground, classified=classified, progress=show)
-    return Trained(name, folder, report, selections, exam, verdict)
+    if recipe.objectives.quality:
+        _give_head(network, material, recipe, vectors, name, root, show)
+    write_lineage(folder, replace(lineage, weights=weights_checksum(folder)))
+    return report, selections
+
+
+def _checkpoints(name: str, home: Path) -> Path:
+    """Where a run of that name leaves what it can be gone on with from."""
+    return model_home(name, home) / "training"
+
+
+def _is_whole(name: str, recipe: Recipe, parent: str, home: Path) -> bool:
+    """Whether the model of that name is what this recipe makes of its parent, and nothing of it is missing."""
+    folder = pulled_folder(name, home)
+    lineage = read_lineage(folder)
+    if lineage is None or lineage.parent != parent or Recipe.model_validate(lineage.recipe) != recipe:
+        return False
+    return bool(lineage.weights) and lineage.weights == weights_checksum(folder)
 
 
 def examine(
@@ -147,7 +192,7 @@ def examine(
     classified: bool = True,
     progress: Progress | None = None,
 ) -> tuple[Exam, Verdict]:
-    """Examine a trained model beside its parent and write the verdict down, upon which ``use`` relies.
+    """Examine a trained model beside the one it began as, and write the verdict down, upon which ``use`` relies.
 
     Raises:
         ModelError: it was not trained here.
@@ -164,7 +209,7 @@ def examine(
         source=ground.source,
         data=data,
         home=home,
-        parent=lineage.parent,
+        parent=lineage.examined_beside,
         timed=False,
         classified=classified,
         seed=recipe.seed,

@@ -55,6 +55,7 @@ class Recipe(BaseModel):
     Attributes:
         sources: conversations to learn from → how often a pair of each is drawn.
         relation_sources: those whose pairs ``relation`` reads; all where it is None.
+        map_sources: those whose pairs the maps of replies learn from alone; all where it is None.
         segment_sources: those whose threads are cut, and their weights; ``sources`` where it is None.
         pairs: of each source, at most. segments: pairs of segments of all sources together, at most.
         segment_turns: of the windows in which threads are cut for them, at least.
@@ -86,6 +87,7 @@ class Recipe(BaseModel):
     sources: dict[Source, float] = Field(default={"own": 1.0}, min_length=1)
     objectives: Objectives = Objectives()
     relation_sources: tuple[Source, ...] | None = None
+    map_sources: tuple[Source, ...] | None = None
     segment_sources: dict[Source, float] | None = None
     pairs: int = Field(default=50_000, ge=1)
     segments: int = Field(default=200_000, ge=2)
@@ -128,6 +130,10 @@ class Recipe(BaseModel):
     def related(self, source: str) -> bool:
         """Whether ``relation`` reads the pairs of a source."""
         return self.relation_sources is None or source in self.relation_sources
+
+    def mapped(self, source: str) -> bool:
+        """Whether the maps of replies learn from the pairs of a source."""
+        return self.map_sources is None or source in self.map_sources
 
 
 _THREADS: Final = "thread_similarity_auc"
@@ -189,8 +195,45 @@ RECIPES: Final[dict[str, Recipe]] = {
         thread_temperature=0.07,
         max_tokens=32,
     ),
+    "reference-further": Recipe(
+        sources={"chitchat": 1.0, "dailydialog": 2.0, "samsum": 1.0},
+        relation_sources=("dailydialog",),
+        map_sources=("chitchat", "dailydialog"),
+        objectives=Objectives(
+            single=0.3,
+            context=0.3,
+            relation=1.5,
+            threads=1.5,
+            records=2.0,
+            sentences=0.5,
+            quality=0.1,
+            judged=1.0,
+            hold=2.0,
+        ),
+        pairs=120_000,
+        segments=30_000,
+        segment_turns=2,
+        segments_apart=True,
+        hold_segments=False,
+        passes=0.0375,
+        projection_passes=6.0,
+        segment_passes=2.0,
+        gate=Gate(
+            gains=(_REPLIES, "trigger_correlation · dailydialog_pp", _THREADS, "thread_retrieval", _QUALITY),
+        ),
+        batch_pairs=64,
+        seeds=24,
+        batch_segments=96,
+        batch_judged=12,
+        rate=8e-5,
+        thread_temperature=0.05,
+        frozen_layers=3,
+        max_tokens=32,
+        looks=4,
+    ),
 }
-"""What the package brings: for a history, and, last, for the models of docs/training-log.md."""
+"""What the package brings: for a history, and, last, for the models of docs/training-log.md: ``reference``, with many
+pairs in a step, and then ``reference-further``, with many segments."""
 
 
 def load_recipe(name: str) -> Recipe:

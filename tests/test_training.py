@@ -925,9 +925,9 @@ class TestGate:
     ) -> None:
         further = RECIPE.model_copy(update={"passes": 0.1, "seed": 2})
 
-        def train(**given: bool) -> Lineage:
+        def train(*, resume: bool = False) -> Lineage:
             trained = training.train_model(
-                "wise", further, first=RECIPE, parent="tiny", home=talkative, classified=False, **given
+                "wise", further, first=RECIPE, parent="tiny", home=talkative, classified=False, resume=resume
             )
             assert trained.exam.metrics[0].baselines["parent"]
             lineage = read_lineage(trained.folder)
@@ -1095,6 +1095,11 @@ class TestCommands:
         monkeypatch.setattr(training, "train_model", train_model)
         CliRunner().invoke(app, ["train", *given, "--parent", "tiny"])
         assert asked == [(f"tiny-{suffix}", RECIPES[recipe], "tiny")]
+
+    def test_two_recipes_at_once_are_refused(self, talkative: Path) -> None:
+        done = CliRunner().invoke(app, ["train", "threads", "--with-pairs", "--recipe", "own", "--parent", "tiny"])
+        assert isinstance(done.exception, InputError)
+        assert "--with-pairs" in str(done.exception)
 
     def test_without_the_corpus_labels_cannot_be_learned(
         self, talkative: Path, monkeypatch: pytest.MonkeyPatch

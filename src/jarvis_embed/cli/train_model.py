@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ..config import DEFAULT_MODEL, load_settings
 from ..conversations.selection import SelectionReport
+from ..errors import InputError
 from ..home import home_folder
 from ..models.lineage import Verdict
 from .output import HomeOption, JsonOption, count, out, print_json, progress_bar
@@ -85,6 +86,10 @@ def threads(
 
     Broken off, it goes on with --resume.
     """
+    if with_pairs and recipe != "threads":
+        raise InputError(
+            "--with-pairs is a recipe of its own", "Leave it out, and let the recipe's single and context count"
+        )
     chosen = "threads-and-pairs" if with_pairs else recipe
     _train_own(
         name, "threads", chosen, parent, data, limit, seed, device, resume, report_only, classified, home, as_json

@@ -1000,6 +1000,13 @@ class TestGate:
         with pytest.raises(InputError, match="another model's name"):
             training.train_model(name, RECIPE, parent="tiny", home=talkative)
 
+    def test_nor_is_it_after_a_first_recipe_that_took_an_hour(
+        self, talkative: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(training, "gather", lambda *_: pytest.fail("it began to train"))
+        with pytest.raises(InputError, match="another model's name"):
+            training.train_model("minilm-l6", RECIPE, first=RECIPE, parent="tiny", home=talkative)
+
 
 class TestRecipes:
     @pytest.mark.parametrize("name", RECIPES)

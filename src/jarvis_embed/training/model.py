@@ -80,9 +80,10 @@ def train_model(
 
     root, show = home_folder(home), progress or (lambda _stage, _done, _total: None)
     with locked(model_home(name, root) / "training.lock", f"the training of {name}"):
-        begun = parent
+        begun = parent if first is None else f"{name}-begun"
+        for one in {name, begun} - {parent}:
+            _own_folder(one, root)  # said now, not after the first recipe
         if first is not None:
-            begun = f"{name}-begun"
             if resume and _is_whole(begun, first, parent, root):
                 resume = (_checkpoints(name, root) / CHECKPOINT_FILE).is_file()
             else:

@@ -921,7 +921,7 @@ class TestGate:
         assert np.abs(parent.embed_responses(said) - parent.embed(said)).max() > 0.05
 
     def test_what_goes_on_from_another_recipe_is_examined_beside_the_model_that_it_all_began_with(
-        self, talkative: Path, monkeypatch: pytest.MonkeyPatch
+        self, talkative: Path
     ) -> None:
         further = RECIPE.model_copy(update={"passes": 0.1, "seed": 2})
 

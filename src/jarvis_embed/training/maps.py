@@ -51,11 +51,7 @@ def learn_projections(
     """
     fixed = torch.from_numpy(np.concatenate([vectors, np.zeros_like(vectors[:1])]))  # -1: nothing was said
     near = torch.from_numpy(material.near)
-    read = [one for one in material.pairs if recipe.mapped(one.name)] or material.pairs
-    triggers, responses, contexts = (
-        torch.from_numpy(np.concatenate([getattr(one, name) for one in read]))
-        for name in ("triggers", "responses", "contexts")
-    )
+    triggers, responses, contexts = map(torch.from_numpy, _pairs_of(material, recipe.mapped))
     size = min(PAIRS, len(triggers))
     draw = torch.Generator().manual_seed(recipe.seed)
 
@@ -148,8 +144,7 @@ def label_loss(network: Network, labels: LabelSet, rows: Rows, triggers: Tensor,
 def expect_answers(network: Network, material: Material, recipe: Recipe) -> None:
     """Set the map that expects answers to the best linear one on the parent's vectors (ridge regression)."""
     rng = np.random.default_rng(recipe.seed)
-    read = [one for one in material.pairs if recipe.related(one.name)] or material.pairs
-    triggers, responses = (np.concatenate([getattr(one, name) for one in read]) for name in ("triggers", "responses"))
+    triggers, responses, _ = _pairs_of(material, recipe.related)
     seen = rng.permutation(len(triggers))[:_SEEN]
     asked = material.parent[triggers[seen]].astype(np.float64)
     given, counts = material.reference[responses[seen]].astype(np.float64), np.ones(len(seen))
@@ -161,6 +156,15 @@ def expect_answers(network: Network, material: Material, recipe: Recipe) -> None
     with torch.no_grad():
         network.expectation.weight.copy_(torch.from_numpy(weight.T))
         network.expectation.bias.copy_(torch.from_numpy(bias))
+
+
+def _pairs_of(material: Material, read: Callable[[str], bool]) -> tuple[Rows, Rows, Rows]:
+    """Triggers, responses and contexts of the sources that are read, or of all where none of these is there."""
+    sets = [one for one in material.pairs if read(one.name)] or material.pairs
+    triggers, responses, contexts = (
+        np.concatenate([getattr(one, part) for one in sets]) for part in ("triggers", "responses", "contexts")
+    )
+    return triggers, responses, contexts
 
 
 def _learn(

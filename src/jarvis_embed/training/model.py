@@ -63,8 +63,8 @@ def train_model(
 
     Args:
         name: what the new model is called; a model of that name that was trained before is replaced.
-        first: a recipe by which ``NAME-begun`` is trained before, from which ``name`` then goes on. What is examined is
-            ``name``, beside ``parent``.
+        first: a recipe for the same history, by which ``NAME-begun`` is trained before, from which ``name`` then goes
+            on. What is examined is ``name``, beside ``parent``.
         data: folder of the public files that recipe and exam need; see docs/exam.md.
         device: ``cpu``, ``cuda``, ``mps``, or ``auto`` for the best that is there.
         resume: go on with the run of that name that was broken off; a whole ``NAME-begun`` is not trained again.
@@ -80,17 +80,17 @@ def train_model(
 
     root, show = home_folder(home), progress or (lambda _stage, _done, _total: None)
     with locked(model_home(name, root) / "training.lock", f"the training of {name}"):
-        begun = parent if first is None else f"{name}-begun"
-        for one in {name, begun} - {parent}:
-            _own_folder(one, root)  # said now, not after the first recipe
+        _require_free(name, root)
+        ground = stand(recipe, data, root)
+        begun, beside = parent, ""
         if first is not None:
+            begun, beside = f"{name}-begun", parent
+            _require_free(begun, root)
             if resume and _is_whole(begun, first, parent, root):
                 resume = (_checkpoints(name, root) / CHECKPOINT_FILE).is_file()
             else:
-                _learn(begun, first, parent, stand(first, data, root), data, root, device, resume, show)
+                _learn(begun, first, parent, ground, data, root, device, resume, show)
                 resume = False
-        ground = stand(recipe, data, root)
-        beside = parent if first is not None else ""
         report, selections = _learn(name, recipe, begun, ground, data, root, device, resume, show, beside)
         exam, verdict = examine(name, home=root, data=data, ground=ground, classified=classified, progress=show)
     return Trained(name, pulled_folder(name, root), report, selections, exam, verdict)
@@ -114,7 +114,7 @@ def _learn(
     from .network import network_of, save_network
     from .runner import run
 
-    folder = _own_folder(name, root)
+    folder = pulled_folder(name, root)
     material, selections = gather(ground, recipe, parent, data, root, show)
     begun = find_model(parent, root)
     checksum = material_checksum(material.texts, material.pairs)
@@ -280,8 +280,8 @@ def _device(wanted: str) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _own_folder(name: str, home: Path) -> Path:
-    """Where the model of that name is kept, if the name is free or one that was trained before.
+def _require_free(name: str, home: Path) -> None:
+    """Let a name through that no model has, or one that was trained before.
 
     Raises:
         InputError: the name belongs to a model that was not trained here.
@@ -290,4 +290,3 @@ def _own_folder(name: str, home: Path) -> Path:
     elsewhere = load_settings(home).folders.get(name, folder) != folder
     if name in REGISTRY or elsewhere or (folder.is_dir() and read_lineage(folder) is None):
         raise InputError(f"{name} is another model's name", "Choose another one with --name")
-    return folder

@@ -40,7 +40,14 @@ from jarvis_embed.training.batches import batches, steps_of
 from jarvis_embed.training.heads import Setting, train_heads
 from jarvis_embed.training.judgements import TURNS, Contrasted, Judgements, Ratings, Replies
 from jarvis_embed.training.looks import watch_of
-from jarvis_embed.training.maps import expect_answers, learn_projections, learn_segments
+from jarvis_embed.training.maps import (
+    expect_answers,
+    fixed_turns,
+    learn_beside_words,
+    learn_projections,
+    learn_segments,
+    words_beside,
+)
 from jarvis_embed.training.material import (
     LabelSet,
     Material,
@@ -435,6 +442,31 @@ class TestSegments:
         before = told_apart()
         learn_segments(network, material, vectors, RECIPE, 600.0, lambda *_: None, "x")
         assert told_apart() > before + 0.2
+
+    def test_beside_words_the_map_learns_what_these_do_not_tell(
+        self, network: Network, small_material: Material
+    ) -> None:
+        """Where words stand beside it, the map counts only outside of their room, and goes on to learn for that."""
+        recipe = RECIPE.model_copy(update={"segment_passes": 40.0, "seed": 3})
+        vectors, segments = small_material.parent, small_material.segments
+        assert segments is not None
+
+        def loss() -> float:
+            draw = next(segment_draws(segments, 8, np.random.default_rng(1), hard=False))
+            tokens = [small_material.tokens[row] for row in draw.texts.tolist()]
+            with torch.no_grad():
+                whole = torch.from_numpy(vectors[draw.texts]).float()
+                meanings = network.segment(whole, *fixed_turns(vectors, draw, network.device)).numpy()
+            assert network.words is not None
+            found = torch.from_numpy(network.words.beside(meanings, tokens))
+            return float(objectives.segment_contrast(found, torch.from_numpy(draw.negatives), 0.1))
+
+        learn_beside_words(network, small_material, vectors, recipe, lambda *_: None, "x")
+        assert not network.segment.projection.learned  # it has no words yet
+        network.words = words_beside(network, small_material, vectors)
+        before = loss()
+        learn_beside_words(network, small_material, vectors, recipe, lambda *_: None, "x")
+        assert loss() < before - 0.1
 
 
 class TestExpectedAnswers:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import tiny
 from jarvis_embed.errors import WeightsDamaged
 from jarvis_embed.models.encoder import load_encoder
+from jarvis_embed.models.engine import Vectors, of_length_1
 from jarvis_embed.models.projections import PROJECTIONS_FILE, read_projections
 from jarvis_embed.models.store import find_model
 from jarvis_embed.models.words import SHARE, Words, quiet_directions, rarity, signs_of, words_of
@@ -22,6 +23,13 @@ from jarvis_embed.training.recipe import Recipe
 DIM, VOCABULARY = 32, 50
 ROOMY = quiet_directions(np.random.default_rng(0).normal(size=(200, DIM)).astype(np.float32))
 EQUAL = Words(np.ones(VOCABULARY, np.float32), ROOMY)
+
+
+def cleared(meanings: Vectors) -> Vectors:
+    """What meanings say outside of the room of words."""
+    return of_length_1(meanings - meanings @ ROOMY.T @ ROOMY / SHARE)
+
+
 segments = st.lists(st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=12), min_size=1, max_size=6)
 
 
@@ -62,11 +70,19 @@ def test_words_have_their_share_whatever_their_order_or_company(said: list[list[
 
 
 def test_nothing_said_and_nothing_that_counts_leave_the_meaning_alone() -> None:
-    meaning = tiny.unit_rows(3, DIM, DIM, 1)
+    meaning = cleared(tiny.unit_rows(3, DIM, DIM, 1))
     silent = Words(np.zeros(VOCABULARY, np.float32), ROOMY)
     assert silent.beside(meaning, [[1], [2, 3], []]) == pytest.approx(meaning, abs=1e-6)
     assert EQUAL([[]]) == pytest.approx(np.zeros((1, DIM)))
     assert EQUAL([]).shape == (0, DIM)
+
+
+@given(segments, st.integers(0, 99))
+def test_likeness_is_that_of_meanings_and_of_words_each_by_its_share(said: list[list[int]], seed: int) -> None:
+    """Nothing of one disturbs the other."""
+    meanings = tiny.unit_rows(len(said), DIM, DIM, seed)
+    found, words, rest = EQUAL.beside(meanings, said), EQUAL(said), cleared(meanings)
+    assert found @ found.T == pytest.approx((rest @ rest.T + words @ words.T) / (1 + SHARE), abs=1e-5)
 
 
 def test_a_rare_word_in_common_counts_more_than_a_common_one() -> None:
@@ -115,12 +131,12 @@ def test_words_count_for_the_fingerprint_and_go_on_to_a_child(worded: Network, t
 
 
 def test_what_is_known_of_words_must_be_whole(worded: Network, tiny_folder: Path, home: Path) -> None:
-    whole = {"words.weights": np.ones(9, np.float16), "words.directions": ROOMY}
+    whole = {"words.weights": np.ones(9, np.float16), "words.room": ROOMY}
     assert words_of(whole, DIM) is not None
     assert words_of({}, DIM) is None
     for broken in (
         {"words.weights": whole["words.weights"]},
-        {**whole, "words.directions": ROOMY[:, 1:]},
+        {**whole, "words.room": ROOMY[:, 1:]},
         {**whole, "words.weights": np.full(9, np.nan, np.float32)},
     ):
         with pytest.raises(WeightsDamaged, match="words"):

@@ -2,7 +2,7 @@
 
 A mean of meanings has lost them. Each token has fixed random signs, a segment the sum of those of its tokens, each as
 much as it is rare (TF-IDF, brought to few numbers by random projection: Achlioptas 2003), and that sum is laid into
-the directions in which the vectors of segments differ least, so that it disturbs them little and a segment still is one
+the directions in which the vectors of segments differ least, which meanings leave to it. So a segment still is one
 vector of as many numbers. Numpy only; a token's signs are those of its number, whatever the machine.
 """
 
@@ -33,26 +33,27 @@ class Words:
 
     Attributes:
         weights: (vocabulary,) float32, what each token counts.
-        directions: (width, dim) float32, at right angles to each other, each of length √SHARE.
+        room: (width, dim) float32, directions at right angles to each other, each of length √SHARE.
     """
 
     weights: Floats
-    directions: Floats
+    room: Floats
 
     def __call__(self, segments: Sequence[Sequence[int]]) -> Vectors:
         """(segments, dim) of length √SHARE, from the tokens of each; zeros where nothing counts."""
-        found = np.zeros((len(segments), len(self.directions)), np.float32)
+        found = np.zeros((len(segments), len(self.room)), np.float32)
         known = np.unique(np.concatenate([np.zeros(0, np.int64), *(np.asarray(one, np.int64) for one in segments)]))
-        signs = signs_of(known, len(self.directions))
+        signs = signs_of(known, len(self.room))
         for row, tokens in enumerate(segments):
             own, counts = np.unique(np.asarray(tokens, np.int64), return_counts=True)
             counted = (1 + np.log(counts)) * self.weights[own]
             found[row] = counted.astype(np.float32) @ signs[np.searchsorted(known, own)]
-        return np.asarray(of_length_1(found) @ self.directions, np.float32)
+        return np.asarray(of_length_1(found) @ self.room, np.float32)
 
     def beside(self, meanings: Vectors, segments: Sequence[Sequence[int]]) -> Vectors:
-        """(segments, dim) of length 1: the vectors of segments with their words."""
-        return of_length_1(meanings + self(segments))
+        """(segments, dim) of length 1: the vectors of segments with their words, which have the room for themselves."""
+        rest = np.asarray(meanings - meanings @ self.room.T @ self.room / SHARE, np.float32)
+        return of_length_1(of_length_1(rest) + self(segments))
 
 
 def rarity(segments: Sequence[Sequence[int]], vocabulary: int) -> Floats:
@@ -82,12 +83,12 @@ def signs_of(tokens: npt.NDArray[np.int64], width: int) -> Floats:
 
 
 def words_of(tensors: Mapping[str, npt.NDArray[Any]], dim: int) -> Words | None:
-    """Take ``words.weights`` and ``words.directions`` out of named arrays; None where there are none.
+    """Take ``words.weights`` and ``words.room`` out of named arrays; None where there are none.
 
     Raises:
         WeightsDamaged: one is missing, has another shape, or holds what is no number.
     """
-    here = [tensors[name] for name in ("words.weights", "words.directions") if name in tensors]
+    here = [tensors[name] for name in ("words.weights", "words.room") if name in tensors]
     if not here:
         return None
     whole = len(here) == 2 and here[0].ndim == 1 and here[1].shape[1:] == (dim,)

@@ -13,8 +13,9 @@ from typing import Final
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  its usual name
 
-from ..models.words import Words, quiet_directions, rarity
+from ..models.words import SHARE, Words, quiet_directions, rarity
 from . import objectives
 from .material import LabelSet, Material
 from .network import Network
@@ -30,6 +31,9 @@ PAIRS: Final = 1024
 
 SEGMENTS: Final = 512
 """Pairs of segments in a step."""
+
+_COOLER: Final = 0.9
+"""Times the temperature, where words stand beside a map: what they add is the same for all that have none in common."""
 
 _LEAST_STEPS: Final = 8
 """In a pass: where there are few segments, steps are smaller."""
@@ -81,6 +85,49 @@ def learn_segments(
     Args:
         vectors: (texts, dim) of the material's texts. passes: over the segments.
     """
+    _learn_segments(network, material, vectors, recipe, passes, recipe.thread_temperature, None, show, stage)
+
+
+def learn_beside_words(
+    network: Network, material: Material, vectors: Halves, recipe: Recipe, show: Progress, stage: str
+) -> None:
+    """Let the map of segments learn once more, each beside its words, as they are compared from now on: it leaves to
+    words what these tell already, and gives up the room that they take (docs/segments.md).
+
+    What is kept is the mean of its weights before and after (WiSE-FT, Wortsman et al. 2022), which finds as much and
+    tells threads apart as well as before.
+    """
+    segments, words = material.segments, network.words
+    if words is None or segments is None:
+        return
+    rows = np.unique(segments.texts)
+    counted = np.zeros((len(material.texts), vectors.shape[1]), np.float16)
+    counted[rows] = words([material.tokens[row] for row in rows.tolist()])
+    room = torch.from_numpy(words.room).to(network.device)
+
+    def beside(meanings: Tensor, texts: Rows) -> Tensor:
+        rest = F.normalize(meanings - meanings @ room.T @ room / SHARE, dim=-1)
+        return F.normalize(rest + torch.from_numpy(counted[texts]).float().to(network.device), dim=-1)
+
+    temperature = _COOLER * recipe.thread_temperature
+    before = [one.detach().clone() for one in network.segment.parameters()]
+    _learn_segments(network, material, vectors, recipe, recipe.segment_map_passes, temperature, beside, show, stage)
+    with torch.no_grad():
+        for now, then in zip(network.segment.parameters(), before, strict=True):
+            now.lerp_(then, 0.5)
+
+
+def _learn_segments(
+    network: Network,
+    material: Material,
+    vectors: Halves,
+    recipe: Recipe,
+    passes: float,
+    temperature: float,
+    beside: Callable[[Tensor, Rows], Tensor] | None,
+    show: Progress,
+    stage: str,
+) -> None:
     segments = material.segments
     if not recipe.objectives.threads or segments is None or not len(segments):
         return
@@ -92,7 +139,8 @@ def learn_segments(
         whole = torch.from_numpy(vectors[draw.texts]).float().to(network.device)
         found = network.segment(whole, *fixed_turns(vectors, draw, network.device))
         negatives = torch.from_numpy(draw.negatives).to(network.device)
-        return objectives.segment_contrast(found, negatives, recipe.thread_temperature)
+        compared = found if beside is None else beside(found, draw.texts)
+        return objectives.segment_contrast(compared, negatives, temperature)
 
     steps = math.ceil(passes * len(segments) / size)
     _learn([network.segment], loss, steps, recipe, lambda done: show(stage, done, steps))

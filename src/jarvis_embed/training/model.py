@@ -110,7 +110,7 @@ def _learn(
 ) -> tuple[RunReport, Mapping[str, SelectionReport]]:
     """Train a model and keep it; it is not examined yet."""
     from .looks import watch_of
-    from .maps import words_beside
+    from .maps import learn_beside_words, words_beside
     from .network import network_of, save_network
     from .runner import run
 
@@ -162,6 +162,7 @@ def _learn(
             _settle(network, material, recipe, vectors, watch, show)
     if recipe.objectives.threads:
         network.words = words_beside(network, material, vectors) or network.words
+        learn_beside_words(network, material, vectors, recipe, show, "finish words")
     if recipe.objectives.threads or recipe.projection_passes:
         save_network(network, begun, folder)
     if recipe.objectives.quality:

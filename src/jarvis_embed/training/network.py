@@ -227,7 +227,7 @@ def save_network(network: Network, parent: ModelFolder, folder: Path) -> None:
     if network.segment.projection.learned:
         sides["segment.attention"] = array_of(network.segment.attention)
     if network.words is not None:
-        sides |= {"words.weights": network.words.weights, "words.directions": network.words.directions}
+        sides |= {"words.weights": network.words.weights, "words.room": network.words.room}
     if sides:
         write_private(folder / PROJECTIONS_FILE, save(sides))
 

@@ -71,7 +71,8 @@ class Recipe(BaseModel):
         batch_labelled: labelled pairs in a step, where they count.
         rate, projection_rate: highest learning rates of the encoder and of the projections.
         projection_passes: over the pairs, in which the projections learn alone, at the end and, of a parent without
-            such maps, 3 in 10 of these before. segment_passes: over the segments, likewise; as many where it is None.
+            such maps, 3 in 10 of these before. segment_passes: over the segments, likewise, and as often beside words
+            (docs/segments.md); as many where it is None.
         head_steps: in which the quality head goes on learning once the encoder is done.
         context_turns: turns before the trigger that are read.
         width: of the projections' hidden layer.
@@ -211,13 +212,13 @@ RECIPES: Final[dict[str, Recipe]] = {
             hold=2.0,
         ),
         pairs=120_000,
-        segments=30_000,
+        segments=60_000,
         segment_turns=2,
         segments_apart=True,
         hold_segments=False,
         passes=0.0375,
         projection_passes=6.0,
-        segment_passes=2.0,
+        segment_passes=1.0,
         gate=Gate(
             gains=(_REPLIES, "trigger_correlation · dailydialog_pp", _THREADS, "thread_retrieval", _QUALITY),
         ),

@@ -660,11 +660,14 @@ class TestRun:
         assert len(next(batches(small_material, self.RECIPE)).related) == len(batch.triggers)
         assert "relation" in runner.losses(network, small_material, batch, recipe)  # by the records alone
 
+    @pytest.mark.parametrize("asked", [{}, {"single": 0.0, "context": 0.0, "quality": 0.0}])
     def test_a_run_that_was_broken_off_reaches_the_same_weights(
-        self, tiny_folder: Path, small_material: Material, tmp_path: Path
+        self, asked: dict[str, float], tiny_folder: Path, small_material: Material, tmp_path: Path
     ) -> None:
+        """Also where no objective asks the maps of replies, so that they have no course to go on with."""
+        recipe = self.RECIPE.model_copy(update={"objectives": self.RECIPE.objectives.model_copy(update=asked)})
         whole, broken = _network(tiny_folder), _network(tiny_folder)
-        runner.run(whole, small_material, self.RECIPE, folder=tmp_path / "whole", identity="x")
+        runner.run(whole, small_material, recipe, folder=tmp_path / "whole", identity="x")
 
         def stop(stage: str, done: int, _total: int) -> None:
             if (stage, done) == ("train", 7):
@@ -672,9 +675,9 @@ class TestRun:
 
         arguments = {"folder": tmp_path / "broken", "identity": "x", "checkpoint_minutes": 0.0}
         with pytest.raises(KeyboardInterrupt):
-            runner.run(broken, small_material, self.RECIPE, progress=stop, **arguments)  # type: ignore[arg-type]
+            runner.run(broken, small_material, recipe, progress=stop, **arguments)  # type: ignore[arg-type]
         resumed = _network(tiny_folder)
-        runner.run(resumed, small_material, self.RECIPE, resume=True, **arguments)  # type: ignore[arg-type]
+        runner.run(resumed, small_material, recipe, resume=True, **arguments)  # type: ignore[arg-type]
         assert _equal(whole, resumed)
         assert not _equal(whole, broken)
 

@@ -348,6 +348,8 @@ def _loaded(path: Path, network: Network, optimiser: torch.optim.Optimizer, iden
     with torch.no_grad():
         for name, value in _trained(network).items():
             value.copy_(tensors[f"weights.{name}"])
+            if f"adam.step.{name}" not in tensors:
+                continue  # no objective of the recipe has asked it yet
             parts = ("step", "exp_avg", "exp_avg_sq")
             optimiser.state[value] = {
                 part: tensors[f"adam.{part}.{name}"].to("cpu" if part == "step" else value.device) for part in parts

@@ -75,7 +75,14 @@ def learn_projections(
 
 
 def learn_segments(
-    network: Network, material: Material, vectors: Halves, recipe: Recipe, passes: float, show: Progress, stage: str
+    network: Network,
+    material: Material,
+    vectors: Halves,
+    recipe: Recipe,
+    passes: float,
+    show: Progress,
+    stage: str,
+    beside: Callable[[Tensor, Rows], Tensor] | None = None,
 ) -> None:
     """Learn the map of segments: of all in the step, the nearest to one is the other one of its thread.
 
@@ -84,8 +91,25 @@ def learn_segments(
 
     Args:
         vectors: (texts, dim) of the material's texts. passes: over the segments.
+        beside: what is compared in place of (n, dim) meanings of (n,) texts: those with their words.
     """
-    _learn_segments(network, material, vectors, recipe, passes, recipe.thread_temperature, None, show, stage)
+    segments = material.segments
+    if not recipe.objectives.threads or segments is None or not len(segments):
+        return
+    size = min(SEGMENTS, max(len(segments) // _LEAST_STEPS, 2))
+    draws = segment_draws(segments, size, np.random.default_rng(recipe.seed), hard=False)
+    temperature = recipe.thread_temperature if beside is None else _COOLER * recipe.thread_temperature
+
+    def loss() -> Tensor:
+        draw = next(draws)
+        whole = torch.from_numpy(vectors[draw.texts]).float().to(network.device)
+        found = network.segment(whole, *fixed_turns(vectors, draw, network.device))
+        negatives = torch.from_numpy(draw.negatives).to(network.device)
+        compared = found if beside is None else beside(found, draw.texts)
+        return objectives.segment_contrast(compared, negatives, temperature)
+
+    steps = math.ceil(passes * len(segments) / size)
+    _learn([network.segment], loss, steps, recipe, lambda done: show(stage, done, steps))
 
 
 def learn_beside_words(
@@ -101,49 +125,19 @@ def learn_beside_words(
     if words is None or segments is None:
         return
     rows = np.unique(segments.texts)
-    counted = np.zeros((len(material.texts), vectors.shape[1]), np.float16)
-    counted[rows] = words([material.tokens[row] for row in rows.tolist()])
+    counted = words([material.tokens[row] for row in rows.tolist()]).astype(np.float16)
     room = torch.from_numpy(words.room).to(network.device)
 
     def beside(meanings: Tensor, texts: Rows) -> Tensor:
         rest = F.normalize(meanings - meanings @ room.T @ room / SHARE, dim=-1)
-        return F.normalize(rest + torch.from_numpy(counted[texts]).float().to(network.device), dim=-1)
+        said = torch.from_numpy(counted[np.searchsorted(rows, texts)]).float().to(network.device)
+        return F.normalize(rest + said, dim=-1)
 
-    temperature = _COOLER * recipe.thread_temperature
     before = [one.detach().clone() for one in network.segment.parameters()]
-    _learn_segments(network, material, vectors, recipe, recipe.segment_map_passes, temperature, beside, show, stage)
+    learn_segments(network, material, vectors, recipe, recipe.segment_map_passes, show, stage, beside)
     with torch.no_grad():
         for now, then in zip(network.segment.parameters(), before, strict=True):
             now.lerp_(then, 0.5)
-
-
-def _learn_segments(
-    network: Network,
-    material: Material,
-    vectors: Halves,
-    recipe: Recipe,
-    passes: float,
-    temperature: float,
-    beside: Callable[[Tensor, Rows], Tensor] | None,
-    show: Progress,
-    stage: str,
-) -> None:
-    segments = material.segments
-    if not recipe.objectives.threads or segments is None or not len(segments):
-        return
-    size = min(SEGMENTS, max(len(segments) // _LEAST_STEPS, 2))
-    draws = segment_draws(segments, size, np.random.default_rng(recipe.seed), hard=False)
-
-    def loss() -> Tensor:
-        draw = next(draws)
-        whole = torch.from_numpy(vectors[draw.texts]).float().to(network.device)
-        found = network.segment(whole, *fixed_turns(vectors, draw, network.device))
-        negatives = torch.from_numpy(draw.negatives).to(network.device)
-        compared = found if beside is None else beside(found, draw.texts)
-        return objectives.segment_contrast(compared, negatives, temperature)
-
-    steps = math.ceil(passes * len(segments) / size)
-    _learn([network.segment], loss, steps, recipe, lambda done: show(stage, done, steps))
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 import labelled
@@ -32,6 +33,7 @@ from jarvis_embed.messages import Conversation, Message
 from jarvis_embed.models.encoder import load_encoder
 from jarvis_embed.models.lineage import Judged, Lineage, Verdict, read_lineage, require_passed
 from jarvis_embed.models.store import add_model, find_model
+from jarvis_embed.models.weights import load_tensors
 from jarvis_embed.sources import open_source
 from jarvis_embed.training import corpora, ground, maps, objectives, runner
 from jarvis_embed.training import model as training
@@ -332,6 +334,12 @@ class TestSegments:
         assert {1, 2, 3, 5} <= set(sizes.tolist()) <= set(SAMPLE_TURNS)
         sides = [{turn.sender for turn in one.turns} for one in segments.samples.anchors if len(one.turns) > 1]
         assert {1, 2} == {len(side) for side in sides}
+
+    def test_a_recipe_may_leave_segments_to_their_map_alone(self, small_material: Material) -> None:
+        recipe = RECIPE.model_copy(update={"batch_segments": 0})
+        assert recipe.objectives.threads
+        assert not len(next(batches(small_material, recipe)).segments.texts)
+        assert len(next(batches(small_material, RECIPE)).segments.texts)
 
     def test_what_is_hard_to_tell_from_a_segment_comes_with_it(self, small_material: Material) -> None:
         segments = small_material.segments
@@ -938,6 +946,46 @@ class TestGate:
         assert all(label.name for label in heads.label_triggers(told.read(said), said, force=True))
         assert all(label.name for label in heads.label_responses(*map(told.read, (said, said)), said, said, force=True))
 
+    def test_a_stage_that_leaves_maps_and_head_to_the_next_one_gives_neither_anew(self, talkative: Path) -> None:
+        wanted = Objectives(quality=0.5, threads=0.3)
+        recipe = RECIPE.model_copy(
+            update={
+                "objectives": wanted,
+                "passes": 0.1,
+                "projection_passes": 0.0,
+                "segment_passes": 0.0,
+                "head_steps": 0,
+            }
+        )
+        said: list[str] = []
+        training.train_model(
+            "raw",
+            recipe,
+            parent="tiny",
+            home=talkative,
+            classified=False,
+            progress=lambda stage, _done, _total: said.append(stage),
+        )
+        assert "train" in said
+        assert not {"embed again", "finish", "finish threads", "finish words"} & set(said)
+        folder = find_model("raw", talkative).folder
+        assert not (folder / "quality.safetensors").exists()
+        assert "words.weights" not in load_file(folder / "projections.safetensors")
+
+    @pytest.mark.parametrize("kept", [1.0, 0.3])
+    def test_of_what_steps_change_in_the_encoder_a_share_is_kept(self, talkative: Path, kept: float) -> None:
+        recipe = RECIPE.model_copy(update={"passes": 1, "kept_change": kept, "looks": 0})
+        training.train_model("mine", recipe, parent="tiny", home=talkative, classified=False)
+        before, after = (load_tensors(find_model(name, talkative)) for name in ("tiny", "mine"))
+        name = "encoder.layer.0.attention.self.query.weight"
+        moved = float(np.abs(after[name] - before[name]).mean())
+        whole = training.train_model(
+            "whole", recipe.model_copy(update={"kept_change": 1.0}), parent="tiny", home=talkative, classified=False
+        )
+        every = load_tensors(find_model(whole.name, talkative))[name]
+        assert moved == pytest.approx(kept * float(np.abs(every - before[name]).mean()), rel=1e-4)
+        assert after[name] == pytest.approx(before[name] + kept * (every - before[name]), abs=1e-6)
+
     def test_a_trained_parent_hands_down_its_maps_and_neither_its_exam_nor_its_head(
         self, talkative: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -959,10 +1007,12 @@ class TestGate:
         self, talkative: Path
     ) -> None:
         further = RECIPE.model_copy(update={"passes": 0.1, "seed": 2})
+        stages = {"begun": RECIPE, "further": further}
+        last = further.model_copy(update={"seed": 3})
 
         def train(*, resume: bool = False) -> Lineage:
             trained = training.train_model(
-                "wise", further, first=RECIPE, parent="tiny", home=talkative, classified=False, resume=resume
+                "wise", last, stages=stages, parent="tiny", home=talkative, classified=False, resume=resume
             )
             assert trained.exam.metrics[0].baselines["parent"]
             lineage = read_lineage(trained.folder)
@@ -970,15 +1020,20 @@ class TestGate:
             return lineage
 
         lineage = train()
-        assert (lineage.parent, lineage.examined_beside) == ("wise-begun", "tiny")
-        begun = find_model("wise-begun", talkative)
+        assert (lineage.parent, lineage.examined_beside) == ("wise-further", "tiny")
+        begun, gone_on = (find_model(f"wise-{part}", talkative).folder for part in stages)
+        assert (line := read_lineage(gone_on)) is not None
+        assert (line.parent, line.examined_beside) == ("wise-begun", "wise-begun")
         with pytest.raises(ModelRefused, match="no exam"):
-            require_passed(begun)
-        made = (begun.folder / "training.json").read_bytes()
+            require_passed(find_model("wise-begun", talkative))
+        made = [(folder / "training.json").read_bytes() for folder in (begun, gone_on)]
         again = train(resume=True)  # what is whole is not trained again
-        assert (begun.folder / "training.json").read_bytes() == made
+        assert [(folder / "training.json").read_bytes() for folder in (begun, gone_on)] == made
         assert again.weights == lineage.weights
-        (begun.folder / "projections.safetensors").unlink()  # killed before it was whole
+        (gone_on / "projections.safetensors").unlink()  # killed before it was whole
+        assert train(resume=True).weights == lineage.weights
+        assert (begun / "training.json").read_bytes() == made[0]
+        (begun / "projections.safetensors").unlink()
         with pytest.raises(InputError, match="no run to go on with"):
             train(resume=True)
 
@@ -1040,7 +1095,7 @@ class TestGate:
     ) -> None:
         monkeypatch.setattr(training, "gather", lambda *_: pytest.fail("it began to train"))
         with pytest.raises(InputError, match="another model's name"):
-            training.train_model("minilm-l6", RECIPE, first=RECIPE, parent="tiny", home=talkative)
+            training.train_model("minilm-l6", RECIPE, stages={"begun": RECIPE}, parent="tiny", home=talkative)
 
 
 class TestRecipes:
@@ -1064,8 +1119,8 @@ class TestRecipes:
             load_recipe(str(path))
 
 
-STAGES = (RECIPES["reference"], RECIPES["reference-further"])
-IN_FEWER_STEPS = tuple(one.model_copy(update={"passes": one.passes * 0.6}) for one in STAGES)
+STAGES = {"begun": RECIPES["reference"], "further": RECIPES["reference-further"], "": RECIPES["reference-last"]}
+IN_FEWER_STEPS = {part: one.model_copy(update={"passes": one.passes * 0.6}) for part, one in STAGES.items()}
 
 
 class TestCommands:
@@ -1099,17 +1154,17 @@ class TestCommands:
         ("given", "name", "stages"),
         [
             ([], "minilm-l6-reference", STAGES),
-            (["--chitchat-only"], "minilm-l6-chitchat", (None, RECIPES["chitchat"])),
+            (["--chitchat-only"], "minilm-l6-chitchat", {"": RECIPES["chitchat"]}),
             (["--parent", "bge-small", "--passes", "0.3"], "bge-small-reference", IN_FEWER_STEPS),
         ],
     )
     def test_the_models_of_the_log_are_trained_by_the_recipes_that_it_names(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], name: str, stages: tuple[Recipe, ...]
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], name: str, stages: dict[str, Recipe]
     ) -> None:
         asked = []
 
-        def train_model(name: str, recipe: Recipe, first: Recipe | None, **_: object) -> None:
-            asked.append((name, (first, recipe)))
+        def train_model(name: str, recipe: Recipe, stages: dict[str, Recipe], **_: object) -> None:
+            asked.append((name, {**stages, "": recipe}))
             raise TrainingError("this is enough", "Stop here")
 
         monkeypatch.setattr(training, "train_model", train_model)

@@ -32,7 +32,7 @@ RecipeOption = Annotated[
     typer.Option(
         "--recipe",
         help="own, frozen (maps alone, minutes), threads, threads-and-pairs, multitask, labels, chitchat, reference, "
-        "reference-further, or a JSON file.",
+        "reference-further, reference-last, or a JSON file.",
     ),
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Pairs at most.", show_default="the recipe's")]
@@ -149,7 +149,7 @@ def reference(
         typer.Option(
             "--passes",
             min=0,
-            help="How often the encoder sees a pair: fewer for a large model.",
+            help="How often the encoder sees a pair in the first recipe; the others keep their proportion to it.",
             show_default="the recipe's",
         ),
     ] = None,
@@ -161,19 +161,22 @@ def reference(
 ) -> None:
     """Train the models of docs/training-log.md again, from public conversations, with the seed of their recipe.
 
-    Two recipes, one after the other: many pairs in a step, then many segments. What the first one leaves is kept as
-    PARENT-reference-begun. Broken off, it goes on with --resume.
+    Three recipes, one after the other: many pairs in a step, many segments, and triggers. What the first two leave is
+    kept as PARENT-reference-begun and PARENT-reference-further. Broken off, it goes on with --resume.
     """
     from ..training.recipe import RECIPES
 
     root, begun = home_folder(home), parent or DEFAULT_MODEL
-    stages = [RECIPES["chitchat"]] if chitchat_only else [RECIPES["reference"], RECIPES["reference-further"]]
-    if passes is not None:
-        share = passes / stages[0].passes
-        stages = [one.model_copy(update={"passes": one.passes * share}) for one in stages]
+    before = {} if chitchat_only else {"begun": "reference", "further": "reference-further"}
+    last = "chitchat" if chitchat_only else "reference-last"
+    share = 1.0 if passes is None else passes / RECIPES[next(iter(before.values()), last)].passes
+
+    def shortened(recipe: str) -> Any:
+        return RECIPES[recipe].model_copy(update={"passes": RECIPES[recipe].passes * share})
+
     name = f"{begun}-{'chitchat' if chitchat_only else 'reference'}"
-    first = None if chitchat_only else stages[0]
-    _train(name, stages[-1], begun, data, root, device, resume, classified, as_json, first)
+    stages = {part: shortened(one) for part, one in before.items()}
+    _train(name, shortened(last), begun, data, root, device, resume, classified, as_json, stages)
 
 
 def examine(
@@ -239,7 +242,7 @@ def _train(
     resume: bool,
     classified: bool,
     as_json: bool,
-    first: Any = None,
+    stages: Any = None,
 ) -> None:
     from ..training.model import train_model
 
@@ -247,7 +250,7 @@ def _train(
         trained = train_model(
             name,
             recipe,
-            first=first,
+            stages=stages,
             parent=parent,
             data=data,
             home=root,

@@ -143,10 +143,11 @@ def _placed(rows: Rows, replies: Replies) -> Replies:
 
 def _segments(material: Material, recipe: Recipe) -> Iterator[SegmentDraw]:
     """Yield segments without end; none where there are none, or none are wanted."""
-    if material.segments is None or not len(material.segments) or not recipe.objectives.threads:
+    wanted = recipe.batch_segments if recipe.objectives.threads else 0
+    if material.segments is None or not len(material.segments) or not wanted:
         while True:
             yield NO_SEGMENTS
-    yield from segment_draws(material.segments, recipe.batch_segments, np.random.default_rng([recipe.seed, 101]))
+    yield from segment_draws(material.segments, wanted, np.random.default_rng([recipe.seed, 101]))
 
 
 def _judgements(known: Judgements, recipe: Recipe) -> Iterator[tuple[tuple[Replies, ...], tuple[Replies, ...], Rows]]:

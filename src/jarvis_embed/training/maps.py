@@ -133,11 +133,22 @@ def learn_beside_words(
         said = torch.from_numpy(counted[np.searchsorted(rows, texts)]).float().to(network.device)
         return F.normalize(rest + said, dim=-1)
 
-    before = [one.detach().clone() for one in network.segment.parameters()]
+    before = weights_of(network.segment)
     learn_segments(network, material, vectors, recipe, recipe.segment_map_passes, show, stage, beside)
-    with torch.no_grad():
-        for now, then in zip(network.segment.parameters(), before, strict=True):
-            now.lerp_(then, 0.5)
+    draw_back(network.segment, before, 0.5)
+
+
+def weights_of(part: nn.Module) -> list[Tensor]:
+    """Its weights as they are now, for ``draw_back``."""
+    return [one.detach().clone() for one in part.parameters()]
+
+
+@torch.no_grad()
+def draw_back(part: nn.Module, before: Sequence[Tensor], kept: float) -> None:
+    """Keep a share of what its weights have changed: they become a mean of those before and after (WiSE-FT, Wortsman et
+    al. 2022)."""
+    for now, then in zip(part.parameters(), before, strict=True):
+        now.lerp_(then, 1 - kept)
 
 
 @torch.no_grad()

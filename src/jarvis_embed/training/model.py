@@ -50,7 +50,7 @@ def train_model(
     name: str,
     recipe: Recipe,
     *,
-    first: Recipe | None = None,
+    stages: Mapping[str, Recipe] | None = None,
     parent: str = DEFAULT_MODEL,
     data: Path | None = None,
     home: str | Path | None = None,
@@ -63,11 +63,11 @@ def train_model(
 
     Args:
         name: what the new model is called; a model of that name that was trained before is replaced.
-        first: a recipe for the same history, by which ``NAME-begun`` is trained before, from which ``name`` then goes
-            on. What is examined is ``name``, beside ``parent``.
+        stages: recipes for the same history that come before: by the one at ``begun``, ``NAME-begun`` is trained, from
+            which the next goes on, and from the last one ``name``. What is examined is ``name``, beside ``parent``.
         data: folder of the public files that recipe and exam need; see docs/exam.md.
         device: ``cpu``, ``cuda``, ``mps``, or ``auto`` for the best that is there.
-        resume: go on with the run of that name that was broken off; a whole ``NAME-begun`` is not trained again.
+        resume: go on with the run of that name that was broken off; stages that are whole are not trained again.
 
     Raises:
         TrainingError: torch is missing, or there is too little to learn from.
@@ -76,22 +76,21 @@ def train_model(
         HomeLocked: a run of that name is going on.
     """
     require_torch()
-    from .runner import CHECKPOINT_FILE
-
     root, show = home_folder(home), progress or (lambda _stage, _done, _total: None)
     with locked(model_home(name, root) / "training.lock", f"the training of {name}"):
-        _require_free(name, root)
-        ground = stand(recipe, data, root)
-        begun, beside = parent, ""
-        if first is not None:
-            begun, beside = f"{name}-begun", parent
-            _require_free(begun, root)
-            if resume and _is_whole(begun, first, parent, root):
-                resume = (_checkpoints(name, root) / CHECKPOINT_FILE).is_file()
-            else:
-                _learn(begun, first, parent, ground, data, root, device, resume, show)
+        before = {f"{name}-{part}": one for part, one in (stages or {}).items()}
+        for one in (name, *before):
+            _require_free(one, root)
+        ground, begun = stand(recipe, data, root), parent
+        for stage, wanted in before.items():
+            if not (resume and _is_whole(stage, wanted, begun, root)):
+                goes_on = resume and (begun == parent or _has_checkpoint(stage, root))
+                _learn(stage, wanted, begun, ground, data, root, device, goes_on, show)
                 resume = False
-        report, selections = _learn(name, recipe, begun, ground, data, root, device, resume, show, beside)
+            begun = stage
+        goes_on = resume and (begun == parent or _has_checkpoint(name, root))
+        beside = parent if before else ""
+        report, selections = _learn(name, recipe, begun, ground, data, root, device, goes_on, show, beside)
         exam, verdict = examine(name, home=root, data=data, ground=ground, classified=classified, progress=show)
     return Trained(name, pulled_folder(name, root), report, selections, exam, verdict)
 
@@ -110,7 +109,7 @@ def _learn(
 ) -> tuple[RunReport, Mapping[str, SelectionReport]]:
     """Train a model and keep it; it is not examined yet."""
     from .looks import watch_of
-    from .maps import learn_beside_words, words_beside
+    from .maps import draw_back, learn_beside_words, weights_of, words_beside
     from .network import network_of, save_network
     from .runner import run
 
@@ -126,7 +125,7 @@ def _learn(
         load_encoder(REFERENCE, home=root, precision="int8", cache=0),
         threads=bool(recipe.objectives.threads),
     )
-    checkpoints = _checkpoints(name, root)
+    checkpoints, before = _checkpoints(name, root), weights_of(network.bert)
     report = run(
         network,
         material,
@@ -137,6 +136,7 @@ def _learn(
         resume=resume,
         progress=show,
     )
+    draw_back(network.bert, before, recipe.kept_change)
     lineage = Lineage(
         parent=parent,
         parent_fingerprint=encoder.fingerprint,
@@ -154,18 +154,18 @@ def _learn(
     write_lineage(folder, lineage)  # first of all: without it the model would count as one that needs no exam
     save_network(network, begun, folder)
     add_model(name, folder, root)
-    vectors = material.parent
-    if report.steps and (recipe.projection_passes or recipe.objectives.quality):
+    vectors, has_head = material.parent, recipe.objectives.quality and recipe.head_steps
+    if report.steps and (recipe.projection_passes or has_head):
         encoder = load_encoder(name, home=root, precision="int8", cache=0)
         vectors = encoder.embed(material.texts, lambda done, total: show("embed again", done, total)).astype(np.float16)
         if recipe.projection_passes:
             _settle(network, material, recipe, vectors, watch, show)
-    if recipe.objectives.threads:
+    if recipe.objectives.threads and recipe.segment_map_passes:
         network.words = words_beside(network, material, vectors) or network.words
         learn_beside_words(network, material, vectors, recipe, show, "finish words")
     if recipe.objectives.threads or recipe.projection_passes:
         save_network(network, begun, folder)
-    if recipe.objectives.quality:
+    if has_head:
         _give_head(network, material, recipe, vectors, name, root, show)
     write_lineage(folder, replace(lineage, weights=weights_checksum(folder)))
     return report, selections
@@ -174,6 +174,12 @@ def _learn(
 def _checkpoints(name: str, home: Path) -> Path:
     """Where a run of that name leaves what it can be gone on with from."""
     return model_home(name, home) / "training"
+
+
+def _has_checkpoint(name: str, home: Path) -> bool:
+    from .runner import CHECKPOINT_FILE
+
+    return (_checkpoints(name, home) / CHECKPOINT_FILE).is_file()
 
 
 def _is_whole(name: str, recipe: Recipe, parent: str, home: Path) -> bool:

@@ -66,14 +66,16 @@ class Recipe(BaseModel):
         run_pairs: consecutive pairs of one conversation that are drawn together: their turns are embedded once.
         seeds: triggers with several known responses in a step; three neighbours come with each.
         expected: how far ``relation`` trusts what is expected, and not what is known, where several responses are.
-        batch_triplets, batch_segments, batch_judged: in a step, where they count: triplets, pairs of segments, contexts
-            with right and wrong replies; of rated ones twice as many.
+        batch_triplets, batch_segments, batch_judged: in a step, where they count: triplets, pairs of segments (0: their
+            map learns, and the encoder does not), contexts with right and wrong replies; of rated ones twice as many.
         batch_labelled: labelled pairs in a step, where they count.
         rate, projection_rate: highest learning rates of the encoder and of the projections.
         projection_passes: over the pairs, in which the projections learn alone, at the end and, of a parent without
             such maps, 3 in 10 of these before. segment_passes: over the segments, likewise, and as often beside words
             (docs/segments.md); as many where it is None.
-        head_steps: in which the quality head goes on learning once the encoder is done.
+        head_steps: in which the quality head goes on learning once the encoder is done; 0: the model gets none.
+        kept_change: how much of what the steps changed in the encoder's weights is kept; with less than 1 they are a
+            mean of those before and after (WiSE-FT, Wortsman et al. 2022).
         context_turns: turns before the trigger that are read.
         width: of the projections' hidden layer.
         max_tokens, max_segment_tokens: of a text, and of a segment's, in training; the rest is cut off.
@@ -101,7 +103,7 @@ class Recipe(BaseModel):
     seeds: int = Field(default=32, ge=1)
     expected: float = Field(default=0.7, ge=0, le=1)
     batch_triplets: int = Field(default=32, ge=2)
-    batch_segments: int = Field(default=24, ge=2)
+    batch_segments: int = Field(default=24, ge=0)
     batch_judged: int = Field(default=24, ge=2)
     batch_labelled: int = Field(default=64, ge=2)
     rate: float = Field(default=1e-4, gt=0)
@@ -109,6 +111,7 @@ class Recipe(BaseModel):
     projection_passes: float = Field(default=10.0, ge=0)
     segment_passes: float | None = Field(default=None, ge=0)
     head_steps: int = Field(default=1000, ge=0)
+    kept_change: float = Field(default=1.0, gt=0, le=1)
     warm_up: float = Field(default=0.05, ge=0, lt=1)
     temperature: float = Field(default=0.05, gt=0)
     thread_temperature: float = Field(default=0.1, gt=0)
@@ -199,7 +202,6 @@ RECIPES: Final[dict[str, Recipe]] = {
     "reference-further": Recipe(
         sources={"chitchat": 1.0, "dailydialog": 2.0, "samsum": 1.0},
         relation_sources=("dailydialog",),
-        map_sources=("chitchat", "dailydialog"),
         objectives=Objectives(
             single=0.3,
             context=0.3,
@@ -217,11 +219,8 @@ RECIPES: Final[dict[str, Recipe]] = {
         segments_apart=True,
         hold_segments=False,
         passes=0.0375,
-        projection_passes=6.0,
-        segment_passes=1.0,
-        gate=Gate(
-            gains=(_REPLIES, "trigger_correlation · dailydialog_pp", _THREADS, "thread_retrieval", _QUALITY),
-        ),
+        projection_passes=0.0,
+        head_steps=0,
         batch_pairs=64,
         seeds=24,
         batch_segments=96,
@@ -232,9 +231,44 @@ RECIPES: Final[dict[str, Recipe]] = {
         max_tokens=32,
         looks=4,
     ),
+    "reference-last": Recipe(
+        sources={"chitchat": 1.0, "dailydialog": 1.0},
+        segment_sources={"chitchat": 1.0, "dailydialog": 2.0, "samsum": 1.0},
+        objectives=Objectives(
+            single=0.0,
+            context=0.0,
+            relation=1.5,
+            threads=1.0,
+            records=2.0,
+            sentences=0.5,
+            quality=0.1,
+            judged=1.0,
+            hold=1.0,
+        ),
+        pairs=120_000,
+        segments=60_000,
+        segment_turns=2,
+        segments_apart=True,
+        hold_segments=False,
+        passes=0.0563,
+        kept_change=0.3,
+        projection_passes=6.0,
+        segment_passes=1.0,
+        gate=Gate(
+            gains=(_REPLIES, "trigger_correlation · dailydialog_pp", _THREADS, "thread_retrieval", _QUALITY),
+        ),
+        batch_pairs=96,
+        seeds=24,
+        batch_segments=0,
+        batch_judged=12,
+        rate=5e-5,
+        thread_temperature=0.05,
+        max_tokens=32,
+        looks=3,
+    ),
 }
 """What the package brings: for a history, and, last, for the models of docs/training-log.md: ``reference``, with many
-pairs in a step, and then ``reference-further``, with many segments."""
+pairs in a step, ``reference-further``, with many segments, and ``reference-last``, with triggers."""
 
 
 def load_recipe(name: str) -> Recipe:

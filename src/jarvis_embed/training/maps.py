@@ -41,6 +41,7 @@ _LEAST_STEPS: Final = 8
 RATE: Final = 1e-3
 _RIDGE: Final = 20.0
 _BLOCK: Final = 2048
+_DRAWS: Final = 3
 _SEEN: Final = 100_000
 """Pairs from which the first guess of the expected answers is made."""
 
@@ -118,8 +119,9 @@ def learn_beside_words(
     """Let the map of segments learn once more, each beside its words, as they are compared from now on: it leaves to
     words what these tell already, and gives up the room that they take (docs/segments.md).
 
-    What is kept is the mean of its weights before and after (WiSE-FT, Wortsman et al. 2022), which finds as much and
-    tells threads apart as well as before.
+    That is done three times from the same weights, with other draws, over the segments once at most each time. Kept is
+    the mean of what these give (model soups, Wortsman et al. 2022) and of what they began with, in equal parts (WiSE-FT
+    of the same authors), which finds more and tells threads apart as well as before.
     """
     segments, words = material.segments, network.words
     if words is None or segments is None:
@@ -133,8 +135,14 @@ def learn_beside_words(
         said = torch.from_numpy(counted[np.searchsorted(rows, texts)]).float().to(network.device)
         return F.normalize(rest + said, dim=-1)
 
-    before = weights_of(network.segment)
-    learn_segments(network, material, vectors, recipe, recipe.segment_map_passes, show, stage, beside)
+    before, learned = weights_of(network.segment), list[list[Tensor]]()
+    passes = min(recipe.segment_map_passes, 1.0)
+    for draw in range(_DRAWS):
+        draw_back(network.segment, before, 0.0)
+        drawn = recipe.model_copy(update={"seed": recipe.seed + draw})
+        learn_segments(network, material, vectors, drawn, passes, show, f"{stage}, {draw + 1} of {_DRAWS}", beside)
+        learned.append(weights_of(network.segment))
+    draw_back(network.segment, [torch.stack(one).mean(0) for one in zip(*learned, strict=True)], 0.0)
     draw_back(network.segment, before, 0.5)
 
 
@@ -145,8 +153,7 @@ def weights_of(part: nn.Module) -> list[Tensor]:
 
 @torch.no_grad()
 def draw_back(part: nn.Module, before: Sequence[Tensor], kept: float) -> None:
-    """Keep a share of what its weights have changed: they become a mean of those before and after (WiSE-FT, Wortsman et
-    al. 2022)."""
+    """Keep a share of what its weights have changed since ``before``: they become a mean of both, and those at 0."""
     for now, then in zip(part.parameters(), before, strict=True):
         now.lerp_(then, 1 - kept)
 

@@ -71,8 +71,8 @@ class Recipe(BaseModel):
         batch_labelled: labelled pairs in a step, where they count.
         rate, projection_rate: highest learning rates of the encoder and of the projections.
         projection_passes: over the pairs, in which the projections learn alone, at the end and, of a parent without
-            such maps, 3 in 10 of these before. segment_passes: over the segments, likewise, and as often beside words
-            (docs/segments.md); as many where it is None.
+            such maps, 3 in 10 of these before. segment_passes: over the segments, likewise, and then beside words,
+            three times once at most (docs/segments.md); as many where it is None.
         head_steps: in which the quality head goes on learning once the encoder is done; 0: the model gets none.
         kept_change: how much of what the steps changed in the encoder's weights is kept; with less than 1 they are a
             mean of those before and after (WiSE-FT, Wortsman et al. 2022).

@@ -476,6 +476,25 @@ class TestSegments:
         learn_beside_words(network, small_material, vectors, recipe, lambda *_: None, "x")
         assert loss() < before - 0.01
 
+    def test_of_three_draws_beside_words_and_what_they_began_with_the_mean_is_kept(
+        self, network: Network, small_material: Material, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        network.words = words_beside(network, small_material, small_material.parent)
+        before = maps.weights_of(network.segment)
+        seeds = []
+
+        @torch.no_grad()
+        def learned(network: Network, _material: object, _vectors: object, recipe: Recipe, *_: object) -> None:
+            seeds.append(recipe.seed)
+            for now in network.segment.parameters():
+                now += recipe.seed
+
+        monkeypatch.setattr(maps, "learn_segments", learned)
+        learn_beside_words(network, small_material, small_material.parent, RECIPE, lambda *_: None, "x")
+        assert seeds == [1, 2, 3]
+        for now, then in zip(network.segment.parameters(), before, strict=True):
+            assert torch.allclose(now, then + 1, atol=1e-6)
+
 
 class TestExpectedAnswers:
     def test_the_first_guess_is_the_best_linear_one(self, network: Network, small_material: Material) -> None:

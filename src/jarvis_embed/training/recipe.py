@@ -264,7 +264,7 @@ RECIPES: Final[dict[str, Recipe]] = {
         rate=5e-5,
         thread_temperature=0.05,
         max_tokens=32,
-        looks=3,
+        looks=0,
     ),
 }
 """What the package brings: for a history, and, last, for the models of docs/training-log.md: ``reference``, with many

@@ -473,8 +473,9 @@ class TestSegments:
         assert not network.segment.projection.learned  # it has no words yet
         network.words = words_beside(network, small_material, vectors)
         before = loss()
-        learn_beside_words(network, small_material, vectors, recipe, lambda *_: None, "x")
-        assert loss() < before - 0.01
+        for _ in range(10):  # so few segments give few steps
+            learn_beside_words(network, small_material, vectors, recipe, lambda *_: None, "x")
+        assert loss() < before - 0.1
 
     def test_of_three_draws_beside_words_and_what_they_began_with_the_mean_is_kept(
         self, network: Network, small_material: Material, monkeypatch: pytest.MonkeyPatch

@@ -167,16 +167,13 @@ def reference(
     from ..training.recipe import RECIPES
 
     root, begun = home_folder(home), parent or DEFAULT_MODEL
-    before = {} if chitchat_only else {"begun": "reference", "further": "reference-further"}
-    last = "chitchat" if chitchat_only else "reference-last"
-    share = 1.0 if passes is None else passes / RECIPES[next(iter(before.values()), last)].passes
-
-    def shortened(recipe: str) -> Any:
-        return RECIPES[recipe].model_copy(update={"passes": RECIPES[recipe].passes * share})
-
-    name = f"{begun}-{'chitchat' if chitchat_only else 'reference'}"
-    stages = {part: shortened(one) for part, one in before.items()}
-    _train(name, shortened(last), begun, data, root, device, resume, classified, as_json, stages)
+    names = ("chitchat",) if chitchat_only else ("reference", "reference-further", "reference-last")
+    *before, last = (RECIPES[one] for one in names)
+    if passes is not None:
+        share = passes / RECIPES[names[0]].passes
+        *before, last = (one.model_copy(update={"passes": one.passes * share}) for one in (*before, last))
+    stages = dict(zip(("begun", "further"), before, strict=False))
+    _train(f"{begun}-{names[0]}", last, begun, data, root, device, resume, classified, as_json, stages)
 
 
 def examine(

@@ -25,13 +25,14 @@ import labelled
 import tiny
 from jarvis_embed.cli import app
 from jarvis_embed.conversations.segments import SAMPLE_TURNS, text_of
-from jarvis_embed.errors import DiskFull, InputError, ModelRefused, SourceError, TextLeak, TrainingError
+from jarvis_embed.errors import DiskFull, InputError, ModelError, ModelRefused, SourceError, TextLeak, TrainingError
 from jarvis_embed.evaluation.gate import Gate
 from jarvis_embed.labels.scheme import LABELS, TASKS
 from jarvis_embed.library import Library
 from jarvis_embed.messages import Conversation, Message
 from jarvis_embed.models.encoder import load_encoder
 from jarvis_embed.models.lineage import Judged, Lineage, Verdict, read_lineage, require_passed
+from jarvis_embed.models.projections import read_projections
 from jarvis_embed.models.store import add_model, find_model
 from jarvis_embed.models.weights import load_tensors
 from jarvis_embed.sources import open_source
@@ -48,6 +49,7 @@ from jarvis_embed.training.maps import (
     learn_beside_words,
     learn_projections,
     learn_segments,
+    thread_loss,
     words_beside,
 )
 from jarvis_embed.training.material import (
@@ -70,6 +72,7 @@ from jarvis_embed.training.segments import (
     segment_draws,
     segment_set,
 )
+from jarvis_embed.training.teachers import taught_by
 from jarvis_embed.training.texts import Rows, Texts, Tokens
 
 RECIPE = Recipe(
@@ -308,6 +311,30 @@ class TestObjectives:
         last = objectives.labelling(logits[:, [0, 1, 2]] + torch.tensor([0.0, 0, 5]), chances, rare)
         assert first < last  # who is to find the first label does better by saying it
 
+    def test_to_follow_teachers_is_to_have_the_softmax_of_their_cosines(self) -> None:
+        taught, others = (torch.nn.functional.normalize(torch.randn(8, 5), dim=-1) for _ in range(2))
+        negatives = ~torch.eye(8, dtype=torch.bool)
+        alike = objectives.following(taught, taught, negatives, 0.1, 0.1)
+        chances = (taught @ taught.T / 0.1).masked_fill(~negatives, float("-inf")).softmax(1)
+        assert float(alike) == pytest.approx(float(torch.special.entr(chances).sum(1).mean()), abs=1e-5)
+        assert alike < objectives.following(others, taught, negatives, 0.1, 0.1)
+        sure = torch.eye(4).repeat(2, 1)  # for whom the other one of the thread is all that is near
+        contrast = objectives.segment_contrast(others, negatives, 0.1)
+        assert float(objectives.following(others, sure, negatives, 0.1, 0.01)) == pytest.approx(
+            float(contrast), abs=1e-5
+        )
+
+    def test_what_may_not_stand_against_a_segment_is_not_learned_from_teachers_either(self) -> None:
+        found = torch.randn(8, 5, requires_grad=True)
+        taught = torch.nn.functional.normalize(torch.randn(8, 5), dim=-1)
+        loss = objectives.following(found, taught, torch.zeros(8, 8, dtype=torch.bool), 0.1, 0.05)
+        loss.backward()
+        assert float(loss.detach()) == pytest.approx(
+            0, abs=1e-6
+        )  # its own thread's is all that is left, and nothing to choose
+        assert found.grad is not None
+        assert not found.grad.abs().max() > 1e-5
+
     def test_holding_costs_nothing_at_the_parent(self) -> None:
         vectors = torch.nn.functional.normalize(torch.randn(4, 8), dim=-1)
         assert float(objectives.hold(vectors, vectors)) == pytest.approx(0, abs=1e-6)
@@ -334,6 +361,46 @@ class TestSegments:
         assert {1, 2, 3, 5} <= set(sizes.tolist()) <= set(SAMPLE_TURNS)
         sides = [{turn.sender for turn in one.turns} for one in segments.samples.anchors if len(one.turns) > 1]
         assert {1, 2} == {len(side) for side in sides}
+
+    def test_teachers_say_how_near_segments_are_by_the_mean_of_their_cosines(
+        self, tiny_folder: Path, small_material: Material, home: Path
+    ) -> None:
+        segments = small_material.segments
+        assert segments is not None
+        int8, exact = (load_encoder(tiny_folder, home=home, precision=one) for one in ("int8", "fp32"))
+        numbered, asked = (segments.texts, segments.turns), list[str]()
+        taught = taught_by(
+            [int8, exact], segments.samples, numbered, small_material.texts, lambda stage, *_: asked.append(stage)
+        )
+        assert taught is not None
+        assert set(asked) == {f"ask {int8.name}"}
+        said = [one.texts for one in (*segments.samples.anchors, *segments.samples.positives)]
+        found = [teacher.embed_segments(said) for teacher in (int8, exact)]
+        ours = taught.astype(np.float32)
+        assert ours @ ours.T == pytest.approx(sum(one @ one.T for one in found) / 2, abs=5e-3)
+        assert taught_by([], segments.samples, numbered, small_material.texts, lambda *_: None) is None
+
+    def test_a_map_learns_to_see_segments_as_its_teacher_does(self, network: Network, small_material: Material) -> None:
+        segments = small_material.segments
+        assert segments is not None
+        draw = np.random.default_rng(7).normal(size=(2 * len(segments), 6))  # a teacher with a mind of its own
+        taught = (draw / np.linalg.norm(draw, axis=1, keepdims=True)).astype(np.float16)
+        material = replace(small_material, segments=replace(segments, taught=taught))
+        assert material.segments is not None
+        drawn = next(segment_draws(material.segments, 16, np.random.default_rng(1), hard=False))
+        rows = [next(row for row in np.flatnonzero((segments.turns == turns).all(1))) for turns in drawn.turns]
+        assert drawn.taught is not None
+        assert sum(bool((one == taught[row]).all()) for one, row in zip(drawn.taught, rows, strict=True)) >= 16
+
+        def loss() -> float:
+            whole = torch.from_numpy(material.parent[drawn.texts]).float()
+            with torch.no_grad():
+                found = network.segment(whole, *fixed_turns(material.parent, drawn, network.device))
+            return float(thread_loss(found, drawn, 0.1, 0.1))
+
+        before = loss()
+        learn_segments(network, material, material.parent, RECIPE, 40.0, lambda *_: None, "x")
+        assert loss() < before - 0.1
 
     def test_a_recipe_may_leave_segments_to_their_map_alone(self, small_material: Material) -> None:
         recipe = RECIPE.model_copy(update={"batch_segments": 0})
@@ -1023,6 +1090,22 @@ class TestGate:
         assert child.embed_responses(said) == pytest.approx(parent.embed_responses(said), abs=0.05)
         assert np.abs(parent.embed_responses(said) - parent.embed(said)).max() > 0.05
 
+    def test_a_model_is_taught_threads_by_finished_ones(self, talkative: Path) -> None:
+        recipe = RECIPE.model_copy(update={"objectives": Objectives(threads=1.0), "passes": 0.2})
+        untaught = training.train_model("untaught", recipe, parent="tiny", home=talkative, classified=False)
+        assert read_projections(untaught.folder, 32).words is not None
+        shown = list[str]()
+        trained = training.train_model(
+            "taught",
+            recipe.model_copy(update={"teachers": ("untaught", "tiny"), "words": False}),
+            parent="untaught", home=talkative, classified=False, progress=lambda stage, *_: shown.append(stage),
+        )  # fmt: skip
+        assert {"ask untaught", "ask tiny", "prepare threads", "finish threads"} <= set(shown)
+        assert read_projections(trained.folder, 32).words is None
+        wanted = recipe.model_copy(update={"teachers": ("nobody",)})
+        with pytest.raises(ModelError, match="nobody"):
+            training.train_model("lost", wanted, parent="tiny", home=talkative, classified=False)
+
     def test_what_goes_on_from_another_recipe_is_examined_beside_the_model_that_it_all_began_with(
         self, talkative: Path
     ) -> None:
@@ -1143,6 +1226,13 @@ STAGES = {"begun": RECIPES["reference"], "further": RECIPES["reference-further"]
 IN_FEWER_STEPS = {part: one.model_copy(update={"passes": one.passes * 0.6}) for part, one in STAGES.items()}
 
 
+UNTAUGHT = {"begun": STAGES["begun"], "further": STAGES["further"], "untaught": STAGES[""]}
+TAUGHT = {
+    **UNTAUGHT,
+    "": RECIPES["reference-taught"].model_copy(update={"teachers": ("minilm-l6-reference-untaught", "minilm-l6")}),
+}
+
+
 class TestCommands:
     def test_a_report_says_what_would_be_learned_from(self, talkative: Path) -> None:
         done = CliRunner().invoke(app, ["train", "pairs", "--report-only", "--json"])
@@ -1176,6 +1266,7 @@ class TestCommands:
             ([], "minilm-l6-reference", STAGES),
             (["--chitchat-only"], "minilm-l6-chitchat", {"": RECIPES["chitchat"]}),
             (["--parent", "bge-small", "--passes", "0.3"], "bge-small-reference", IN_FEWER_STEPS),
+            (["--teacher", "minilm-l6"], "minilm-l6-reference", TAUGHT),
         ],
     )
     def test_the_models_of_the_log_are_trained_by_the_recipes_that_it_names(

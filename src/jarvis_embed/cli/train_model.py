@@ -13,6 +13,7 @@ from ..conversations.selection import SelectionReport
 from ..errors import InputError
 from ..home import home_folder
 from ..models.lineage import Verdict
+from ..models.store import find_model
 from .output import HomeOption, JsonOption, count, out, print_json, progress_bar
 
 DataOption = Annotated[Path | None, typer.Option("--data", help="Folder with public data files; see docs/training.md.")]
@@ -32,7 +33,7 @@ RecipeOption = Annotated[
     typer.Option(
         "--recipe",
         help="own, frozen (maps alone, minutes), threads, threads-and-pairs, multitask, labels, chitchat, reference, "
-        "reference-further, reference-last, or a JSON file.",
+        "reference-further, reference-last, reference-taught, or a JSON file.",
     ),
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Pairs at most.", show_default="the recipe's")]
@@ -153,6 +154,10 @@ def reference(
             show_default="the recipe's",
         ),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option("--teacher", help="A finished larger model, from which it learns of threads at the end."),
+    ] = None,
     device: DeviceOption = "auto",
     resume: ResumeOption = False,
     classified: ClassifiedOption = True,
@@ -162,17 +167,24 @@ def reference(
     """Train the models of docs/training-log.md again, from public conversations, with the seed of their recipe.
 
     Three recipes, one after the other: many pairs in a step, many segments, and triggers. What the first two leave is
-    kept as PARENT-reference-begun and PARENT-reference-further. Broken off, it goes on with --resume.
+    kept as PARENT-reference-begun and PARENT-reference-further. With --teacher there is a fourth: threads, as the
+    teacher and what the third left (PARENT-reference-untaught) tell them apart. Broken off, it goes on with --resume.
     """
     from ..training.recipe import RECIPES
 
     root, begun = home_folder(home), parent or DEFAULT_MODEL
+    if teacher is not None and chitchat_only:
+        raise InputError("--teacher teaches of more than chitchat", "Leave out --teacher or --chitchat-only")
     names = ("chitchat",) if chitchat_only else ("reference", "reference-further", "reference-last")
     *before, last = (RECIPES[one] for one in names)
+    if teacher is not None:
+        find_model(teacher, root)  # said now, not after hours
+        teachers = (f"{begun}-reference-untaught", teacher)
+        before, last = [*before, last], RECIPES["reference-taught"].model_copy(update={"teachers": teachers})
     if passes is not None:
         share = passes / RECIPES[names[0]].passes
         *before, last = (one.model_copy(update={"passes": one.passes * share}) for one in (*before, last))
-    stages = dict(zip(("begun", "further"), before, strict=False))
+    stages = dict(zip(("begun", "further", "untaught"), before, strict=False))
     _train(f"{begun}-{names[0]}", last, begun, data, root, device, resume, classified, as_json, stages)
 
 

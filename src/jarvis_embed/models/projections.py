@@ -7,7 +7,7 @@ after the encoder: a turn that was embedded once need not be read again for the 
 
 A segment of a thread is read twice: as one text, and by a mean of the vectors of its turns, in which each weighs as
 much as a learned direction says ("ok" says nothing about what it is about). A map of its own makes one vector of both,
-which has its words beside it (``words``).
+which may be drawn towards known exchanges (``prototypes``) and have its words beside it (``words``).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy.typing as npt
 from ..errors import WeightsDamaged
 from ..home import sha256_of
 from .engine import Vectors, of_length_1
+from .prototypes import Prototypes, prototypes_of
 from .words import Words, words_of
 
 PROJECTIONS_FILE: Final = "projections.safetensors"
@@ -60,10 +61,12 @@ class SegmentProjection:
     Attributes:
         attention: (dim,) float32; a turn weighs e to its product with it, beside the segment's others.
         projection: of the text's vector, the weighted mean and the plain mean, all of length 1.
+        prototypes: towards which what it gives is drawn; None for a model without.
     """
 
     attention: npt.NDArray[np.float32]
     projection: Projection
+    prototypes: Prototypes | None = None
 
     def __call__(self, whole: Vectors, turns: Vectors, sizes: Sequence[int]) -> Vectors:
         """(segments, dim), from that of their texts and the (turns, dim) of all one behind the other; none is empty."""
@@ -71,7 +74,8 @@ class SegmentProjection:
         logits = turns @ self.attention
         weights = np.exp(logits - np.repeat(np.maximum.reduceat(logits, starts), sizes))
         weighted = np.add.reduceat(turns * weights[:, None], starts)
-        return self.projection(whole, of_length_1(weighted), of_length_1(np.add.reduceat(turns, starts)))
+        found = self.projection(whole, of_length_1(weighted), of_length_1(np.add.reduceat(turns, starts)))
+        return found if self.prototypes is None else self.prototypes(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Projections:
 
 def projections_of(tensors: Mapping[str, npt.NDArray[Any]], dim: int) -> Projections:
     """Take the maps out of named arrays: ``response.inner``, ``response.inner_bias``, …, ``context.…``, ``segment.…``,
-    ``words.…``.
+    ``prototypes.…``, ``words.…``.
 
     Raises:
         WeightsDamaged: an array is missing, or has another shape than the others ask for.
@@ -100,7 +104,7 @@ def projections_of(tensors: Mapping[str, npt.NDArray[Any]], dim: int) -> Project
     return Projections(
         _projection(tensors, "response", dim),
         _projection(tensors, "context", dim),
-        None if segment is None else SegmentProjection(_attention(tensors, dim), segment),
+        None if segment is None else SegmentProjection(_attention(tensors, dim), segment, prototypes_of(tensors, dim)),
         words_of(tensors, dim),
     )
 

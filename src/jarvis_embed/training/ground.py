@@ -88,9 +88,9 @@ def gather(
         TextLeak: an examined text is among what would be learned from; nothing is trained then.
     """
     show = progress or (lambda _stage, _done, _total: None)
+    teachers = [load_encoder(name, home=home, precision="int8", cache=0) for name in recipe.teachers]
     texts, sets, reports = Texts(), list[PairSet](), dict[str, SelectionReport]()
-    cut = recipe.segment_sources or recipe.sources
-    talks = {name: list(_conversations(name, ground, data)) for name in {**recipe.sources, **cut}}
+    talks = {name: list(_conversations(name, ground, data)) for name in {**recipe.sources, **recipe.cut}}
     for name, weight in recipe.sources.items():
         chosen = _chosen(talks[name], ground, recipe)
         reports[name] = chosen.report
@@ -111,7 +111,7 @@ def gather(
         if by_hand is None:
             raise SourceError("labels are learned from chitchat-dataset", "pip install chitchat-dataset")
         labels = numbered_labels(by_hand, ground.held_out, texts)
-    weighted = [(weight, talks[name]) for name, weight in cut.items() if weight]
+    weighted = [(weight, talks[name]) for name, weight in recipe.cut.items()]
     samples = _samples(weighted, ground, recipe) if wanted.threads else None
     judgements = NO_JUDGEMENTS
     if judged and data is not None:
@@ -126,6 +126,7 @@ def gather(
         labels,
         parent=load_encoder(parent, home=home, precision="int8", cache=0),
         reference=load_encoder(REFERENCE, home=home, precision="int8", cache=0),
+        teachers=teachers,
         max_tokens=recipe.max_tokens,
         max_segment_tokens=recipe.max_segment_tokens,
         held_out=ground.held_out,

@@ -15,13 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  its usual name
 
+from ..errors import TrainingError
+from ..models.engine import Vectors
+from ..models.prototypes import Prototypes, crowding_of, means_of
 from ..models.words import SHARE, Words, quiet_directions, rarity
 from . import objectives
 from .material import LabelSet, Material
 from .network import Network
 from .recipe import Recipe
 from .ridge import ridge
-from .segments import SegmentDraw, segment_draws
+from .segments import SegmentDraw, SegmentSet, segment_draws
 from .texts import Halves, Rows
 
 Progress = Callable[[str, int, int], None]
@@ -105,9 +108,7 @@ def learn_segments(
         draw = next(draws)
         whole = torch.from_numpy(vectors[draw.texts]).float().to(network.device)
         found = network.segment(whole, *fixed_turns(vectors, draw, network.device))
-        negatives = torch.from_numpy(draw.negatives).to(network.device)
-        compared = found if beside is None else beside(found, draw.texts)
-        return objectives.segment_contrast(compared, negatives, temperature)
+        return thread_loss(found if beside is None else beside(found, draw.texts), draw, temperature, recipe.sharpness)
 
     steps = math.ceil(passes * len(segments) / size)
     _learn([network.segment], loss, steps, recipe, lambda done: show(stage, done, steps))
@@ -169,6 +170,35 @@ def words_beside(network: Network, material: Material, vectors: Halves) -> Words
     segments = material.segments
     if segments is None or not len(segments):
         return None
+    tokens = [material.tokens[row] for row in segments.texts.tolist()]
+    found = mapped_segments(network, segments, vectors)
+    return Words(rarity(tokens, network.vocabulary), quiet_directions(found))
+
+
+@torch.no_grad()
+def prototypes_among(
+    network: Network, segments: SegmentSet, vectors: Halves, sources: Sequence[int], pull: float
+) -> Prototypes:
+    """The mean of every thread's segments of some sources, and how much they attract those of all sources.
+
+    Args:
+        vectors: (texts, dim) of the material's texts. sources: their numbers in ``SegmentSamples.sources``.
+
+    Raises:
+        TrainingError: segments are not apart by source.
+    """
+    found = mapped_segments(network, segments, vectors)
+    if segments.samples.sources is None:
+        raise TrainingError(
+            "prototypes are of some sources, and segments are mixed", "Let them be apart: segments_apart"
+        )
+    chosen = np.tile(np.isin(segments.samples.sources, sources), 2)
+    places = means_of(found[chosen], np.tile(segments.samples.threads, 2)[chosen])
+    return Prototypes(places, crowding_of(places, found), pull)
+
+
+def mapped_segments(network: Network, segments: SegmentSet, vectors: Halves) -> Vectors:
+    """(2n, dim): what the map makes of all segments, from the vectors of the material's texts."""
     found = []
     for start in range(0, len(segments.texts), _BLOCK):
         rows = slice(start, start + _BLOCK)
@@ -176,8 +206,17 @@ def words_beside(network: Network, material: Material, vectors: Halves) -> Words
         turns = torch.from_numpy(vectors[segments.turns[rows]]).float().to(network.device)
         there = torch.from_numpy(segments.turns[rows] >= 0).to(network.device)
         found.append(network.segment(whole, turns, there).cpu().numpy())
-    tokens = [material.tokens[row] for row in segments.texts.tolist()]
-    return Words(rarity(tokens, network.vocabulary), quiet_directions(np.concatenate(found)))
+    return np.concatenate(found)
+
+
+def thread_loss(segments: Tensor, draw: SegmentDraw, temperature: float, sharpness: float) -> Tensor:
+    """How far the (2n, dim) segments of a draw are from lying as their teachers say, or, where there is none, as their
+    threads do."""
+    negatives = torch.from_numpy(draw.negatives).to(segments.device)
+    if draw.taught is None:
+        return objectives.segment_contrast(segments, negatives, temperature)
+    taught = torch.from_numpy(draw.taught).float().to(segments.device)
+    return objectives.following(segments, taught, negatives, temperature, sharpness)
 
 
 def fixed_turns(vectors: Halves, draw: SegmentDraw, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ from .corpora import COMMON_WORDS
 from .judgements import NO_JUDGEMENTS, Judgements
 from .segments import SegmentSet, numbered_segments, segment_set
 from .silver import Silver
+from .teachers import taught_by
 from .texts import Halves, Rows, Texts, Tokens
 
 
@@ -141,6 +142,7 @@ def assembled(
     *,
     parent: Encoder,
     reference: Encoder,
+    teachers: Sequence[Encoder] = (),
     max_tokens: int,
     max_segment_tokens: int,
     held_out: Iterable[str],
@@ -149,7 +151,9 @@ def assembled(
     """Everything in numbers: tokens by the parent's tokenizer, vectors under the parent and the reference.
 
     Args:
-        progress: called with the stage (``embed``, or ``judge`` for what the reference embeds), done, and total.
+        teachers: whom segments are asked of; see ``teachers``.
+        progress: called with the stage (``embed``, ``judge`` for what the reference embeds, ``ask`` for what a teacher
+            does), done, and total.
 
     Raises:
         TextLeak: an examined text is among the texts.
@@ -177,8 +181,11 @@ def assembled(
         means = of_length_1(under_reference[reply_rows].mean(axis=1))
         record_set = RecordSet(trigger_rows, means, nearest_rows(means, NEIGHBOURS))
     limits = np.full(len(every), max_tokens, np.int64)
-    if segments is not None:
+    drawn = None
+    if samples is not None and segments is not None:
         limits[segments[0]] = max_segment_tokens
+        taught = taught_by(teachers, samples, segments, every, show)
+        drawn = segment_set(samples, *segments, halves, taught) if samples else None
     groups: dict[str, int] = {}
     return Material(
         texts=every,
@@ -191,7 +198,7 @@ def assembled(
         sentences=SentenceSet(left, right, np.array([one.score for one in sentences], np.float32))
         if len(sentences)
         else None,
-        segments=segment_set(samples, *segments, halves) if samples and segments else None,
+        segments=drawn,
         judgements=judgements,
         labels=labels,
     )

@@ -109,7 +109,7 @@ def _learn(
 ) -> tuple[RunReport, Mapping[str, SelectionReport]]:
     """Train a model and keep it; it is not examined yet."""
     from .looks import watch_of
-    from .maps import draw_back, learn_beside_words, weights_of, words_beside
+    from .maps import draw_back, weights_of
     from .network import network_of, save_network
     from .runner import run
 
@@ -161,8 +161,7 @@ def _learn(
         if recipe.projection_passes:
             _settle(network, material, recipe, vectors, watch, show)
     if recipe.objectives.threads and recipe.segment_map_passes:
-        network.words = words_beside(network, material, vectors) or network.words
-        learn_beside_words(network, material, vectors, recipe, show, "finish words")
+        _complete_segments(network, material, recipe, vectors, show)
     if recipe.objectives.threads or recipe.projection_passes:
         save_network(network, begun, folder)
     if has_head:
@@ -249,6 +248,20 @@ def _settle(
         after = watch(network)
     if sum(after.values()) <= sum(before.values()):
         network.load_state_dict(kept, strict=False)
+
+
+def _complete_segments(network: Network, material: Material, recipe: Recipe, vectors: Halves, show: Progress) -> None:
+    """Give segments what is not learned by steps: their words, beside which their map learns once more, and prototypes;
+    what the parent had of these is gone."""
+    from .maps import learn_beside_words, prototypes_among, words_beside
+
+    words, network.words, network.prototypes = network.words, None, None
+    if recipe.words:
+        network.words = words_beside(network, material, vectors) or words
+        learn_beside_words(network, material, vectors, recipe, show, "finish words")
+    if recipe.prototypes and material.segments is not None:
+        sources = [number for number, name in enumerate(recipe.cut) if name in recipe.prototypes]
+        network.prototypes = prototypes_among(network, material.segments, vectors, sources, recipe.pull)
 
 
 def _give_head(

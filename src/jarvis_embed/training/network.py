@@ -18,6 +18,7 @@ from ..labels.scheme import LABELS, TASKS, Task
 from ..models.engine import READ
 from ..models.lineage import LINEAGE_FILE
 from ..models.projections import PROJECTIONS_FILE, Projections, read_projections
+from ..models.prototypes import Prototypes
 from ..models.quality_head import FACTS_FILE
 from ..models.runtime import TOKEN_BUDGET, batches
 from ..models.weights import ModelFolder, load_tensors
@@ -72,6 +73,7 @@ class Network(nn.Module):
         self.labels = _label_maps(dim) if labels else None  # of what a classifier should say; it serves training only
         self.quality = HeadNetwork(dim, HeadRecipe(width=width), maps=False) if judges else None
         self.words: Words | None = None  # of segments; counted, and not learned by steps
+        self.prototypes: Prototypes | None = None  # of segments, likewise
         self.context_turns, self.pooling, self.bf16 = context_turns, model.pooling, bf16
         self.bert.embeddings.word_embeddings.weight.requires_grad_(False)
         if frozen_layers:
@@ -102,7 +104,7 @@ class Network(nn.Module):
         segment = stored.segment
         if segment is not None and segment.projection.inner.shape == tuple(self.segment.projection.inner.weight.shape):
             self.segment.take(segment)
-            self.words = stored.words
+            self.words, self.prototypes = stored.words, segment.prototypes
 
     def forward(self, texts: Sequence[Tokens]) -> Tensor:
         """(n, dim), rows of length 1, in the order of ``texts``."""
@@ -189,7 +191,7 @@ def network_of(parent: ModelFolder, recipe: Recipe, answer_dim: int, place: str 
         dropout=recipe.dropout,
         judges=bool(recipe.objectives.quality),
         labels=bool(recipe.objectives.labels),
-        bf16=place == "cuda" or (place == "cpu" and torch.cpu._is_amx_tile_supported()),
+        bf16=place == "cuda" or (place == "cpu" and _multiplies_bf16()),
     )
     network.take(read_projections(parent.folder, parent.config.hidden))
     return network.to(place)
@@ -228,8 +230,17 @@ def save_network(network: Network, parent: ModelFolder, folder: Path) -> None:
         sides["segment.attention"] = array_of(network.segment.attention)
     if network.words is not None:
         sides |= {"words.weights": network.words.weights, "words.room": network.words.room}
+    if network.prototypes is not None:
+        known = network.prototypes
+        sides |= {"prototypes.places": known.places.astype(np.float16), "prototypes.crowding": known.crowding}
+        sides |= {"prototypes.pull": np.array([known.pull], np.float32)}
     if sides:
         write_private(folder / PROJECTIONS_FILE, save(sides))
+
+
+def _multiplies_bf16() -> bool:
+    """Whether this processor multiplies in bfloat16 itself: a step then takes 40 % of the time (docs/training.md)."""
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def _bert(model: ModelFolder, dropout: float) -> Any:

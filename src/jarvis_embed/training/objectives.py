@@ -34,12 +34,34 @@ def segment_contrast(vectors: Tensor, negatives: Tensor, temperature: float) -> 
         vectors: (2n, dim), rows of length 1; rows i and n + i are of one thread.
         negatives: (2n, 2n) bool, which may stand against which.
     """
-    half = len(vectors) // 2
-    own = torch.arange(2 * half, device=vectors.device).roll(half)
-    allowed = negatives.clone()
-    allowed[torch.arange(2 * half, device=vectors.device), own] = True
-    scores = (vectors @ vectors.T / temperature).masked_fill(~allowed, float("-inf"))
+    own = torch.arange(len(vectors), device=vectors.device).roll(len(vectors) // 2)
+    scores = (vectors @ vectors.T / temperature).masked_fill(_left_out(negatives, own), float("-inf"))
     return F.cross_entropy(scores, own)
+
+
+def following(vectors: Tensor, taught: Tensor, negatives: Tensor, temperature: float, sharpness: float) -> Tensor:
+    """Each segment shall be as near to the others of the batch as it is for its teachers: cross-entropy of the softmax
+    of its cosines with that of theirs (relations are distilled: Hinton et al. 2015, Park et al. 2019). A temperature
+    above that of the teachers asks for cosines that lie further apart than theirs.
+
+    Args:
+        vectors: (2n, dim), rows of length 1; rows i and n + i are of one thread.
+        taught: (2n, any), of length 1, under the teachers.
+        negatives: (2n, 2n) bool, which may stand against which; the other one of the thread always does.
+        temperature, sharpness: of the softmax of these, and of the teachers'.
+    """
+    own = torch.arange(len(vectors), device=vectors.device).roll(len(vectors) // 2)
+    left_out = _left_out(negatives, own)
+    wanted = (taught @ taught.T / sharpness).masked_fill(left_out, float("-inf")).softmax(1)
+    scores = (vectors @ vectors.T / temperature).masked_fill(left_out, float("-inf")).log_softmax(1)
+    return -(wanted * scores.masked_fill(left_out, 0.0)).sum(1).mean()
+
+
+def _left_out(negatives: Tensor, own: Tensor) -> Tensor:
+    """(2n, 2n) bool, what a segment is not set against: what may not be its negative, but for its own thread's."""
+    left_out = ~negatives
+    left_out[torch.arange(len(own), device=own.device), own] = False
+    return left_out
 
 
 def told_apart(good: Tensor, bad: Sequence[Tensor]) -> Tensor:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..conversations.selection import MIN_QUALITY
 from ..errors import InputError
 from ..evaluation.gate import Gate
 
 Source = Literal["own", "chitchat", "dailydialog", "samsum"]
+Public = Literal["dailydialog", "samsum"]
 
 
 class Objectives(BaseModel):
@@ -80,6 +81,11 @@ class Recipe(BaseModel):
         width: of the projections' hidden layer.
         max_tokens, max_segment_tokens: of a text, and of a segment's, in training; the rest is cut off.
         temperature, thread_temperature: of the contrast of pairs, and of segments.
+        teachers: finished models, whose cosines of segments ``threads`` follows (``objectives.following``); with none,
+            the nearest of a step shall be the one of the same thread. sharpness: their temperature.
+        words: whether a segment's vector has its words beside its meaning (docs/segments.md).
+        prototypes: sources of segments towards whose threads vectors of segments are drawn; one's own messages are
+            never kept so. pull: how far (``models.prototypes``).
         min_quality: pairs whose reply is known to be worse are left out; see ``conversations.selection``.
         looks: how often held-out texts are looked at, by which the best weights are kept; 0 keeps the last.
         gate: what the model must reach to be used.
@@ -115,6 +121,11 @@ class Recipe(BaseModel):
     warm_up: float = Field(default=0.05, ge=0, lt=1)
     temperature: float = Field(default=0.05, gt=0)
     thread_temperature: float = Field(default=0.1, gt=0)
+    teachers: tuple[str, ...] = ()
+    sharpness: float = Field(default=0.05, gt=0)
+    words: bool = True
+    prototypes: tuple[Public, ...] = ()
+    pull: float = Field(default=0.35, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     frozen_layers: int = Field(default=0, ge=0)
     context_turns: int = Field(default=2, ge=1, le=3)
@@ -125,6 +136,18 @@ class Recipe(BaseModel):
     looks: int = Field(default=6, ge=0)
     seed: int = 1
     gate: Gate = Gate()
+
+    @model_validator(mode="after")
+    def _prototypes_are_public(self) -> Self:
+        """So that none of one's own exchanges gets among them, sources must have been told apart."""
+        if self.prototypes and not (self.segments_apart and set(self.prototypes) <= set(self.cut)):
+            raise ValueError("prototypes are of the sources of segments, and need segments_apart")
+        return self
+
+    @property
+    def cut(self) -> dict[Source, float]:
+        """Whose threads are cut into segments, and their weights."""
+        return {name: weight for name, weight in (self.segment_sources or self.sources).items() if weight}
 
     @property
     def segment_map_passes(self) -> float:
@@ -266,9 +289,38 @@ RECIPES: Final[dict[str, Recipe]] = {
         max_tokens=32,
         looks=0,
     ),
+    "reference-taught": Recipe(
+        sources={"chitchat": 1.0, "dailydialog": 1.0},
+        segment_sources={"chitchat": 1.0, "dailydialog": 2.0, "samsum": 1.0},
+        objectives=Objectives(
+            single=0.0, context=0.0, relation=0.0, threads=1.0, quality=0.1, judged=1.0, records=0.0, hold=1.0
+        ),
+        pairs=120_000,
+        segments=60_000,
+        segment_turns=2,
+        segments_apart=True,
+        passes=0.075,
+        projection_passes=6.0,
+        segment_passes=8.0,
+        words=False,
+        prototypes=("dailydialog", "samsum"),
+        pull=0.36,
+        gate=Gate(
+            gains=(_REPLIES, "trigger_correlation · dailydialog_pp", _THREADS, "thread_retrieval", _QUALITY),
+        ),
+        batch_pairs=16,
+        batch_segments=96,
+        batch_judged=12,
+        rate=1e-4,
+        thread_temperature=0.068,
+        frozen_layers=3,
+        max_tokens=32,
+        looks=0,
+    ),
 }
 """What the package brings: for a history, and, last, for the models of docs/training-log.md: ``reference``, with many
-pairs in a step, ``reference-further``, with many segments, and ``reference-last``, with triggers."""
+pairs in a step, ``reference-further``, with many segments, ``reference-last``, with triggers, and ``reference-taught``,
+with teachers, which are named where it is asked for."""
 
 
 def load_recipe(name: str) -> Recipe:

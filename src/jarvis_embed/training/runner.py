@@ -32,6 +32,7 @@ from .maps import (
     learn_projections,
     learn_segments,
     schedule,
+    thread_loss,
     unfair,
 )
 from .material import Material
@@ -161,7 +162,7 @@ def _prepare(network: Network, material: Material, recipe: Recipe, show: Progres
     if not (recipe.passes and network.response.learned):
         passes = share * recipe.projection_passes
         learn_projections(network, material, material.parent, recipe, passes, show, "prepare")
-    if not (recipe.passes and network.segment.projection.learned):
+    if not (recipe.passes and network.segment.projection.learned) or recipe.teachers:  # what these say is new to it
         passes = share * recipe.segment_map_passes
         learn_segments(network, material, material.parent, recipe, passes, show, "prepare threads")
     expect_answers(network, material, recipe)
@@ -189,8 +190,7 @@ def losses(network: Network, material: Material, batch: Batch, recipe: Recipe) -
         # where they are drawn to their thread (docs/training-log.md); the map learns them anew at the end.
         whole = vectors[torch.from_numpy(batch.segments.texts).to(device)]
         segments = network.segment(whole, *fixed_turns(material.parent, batch.segments, device))
-        negatives = torch.from_numpy(batch.segments.negatives).to(device)
-        found["threads"] = objectives.segment_contrast(segments, negatives, recipe.thread_temperature)
+        found["threads"] = thread_loss(segments, batch.segments, recipe.thread_temperature, recipe.sharpness)
     if wanted.quality:
         found["quality"] = _quality(network, material, batch, recipe, vectors, masked)
     if wanted.labels and material.labels is not None:

@@ -40,12 +40,14 @@ class SegmentSet:
         samples: what they are, n of them.
         texts, turns: of the anchors, and of the positives after them; see ``numbered_segments``.
         hard: (n, kinds) samples that are hard to tell from each, -1 for none; see ``hard_negatives``.
+        taught: (2n, any) of length 1, what teachers make of them; see ``teachers``. None where there is no teacher.
     """
 
     samples: SegmentSamples
     texts: Rows
     turns: Rows
     hard: Rows
+    taught: Halves | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -58,11 +60,13 @@ class SegmentDraw:
     Attributes:
         texts: (2n,) rows of the joined texts. turns: (2n, LONGEST) rows of those of turns.
         negatives: (2n, 2n) whether one may be a negative of the other.
+        taught: (2n, any) what teachers make of them, or None.
     """
 
     texts: Rows
     turns: Rows
     negatives: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    taught: Halves | None = None
 
 
 NO_SEGMENTS: Final = SegmentDraw(np.zeros(0, np.int64), np.zeros((0, LONGEST), np.int64), np.zeros((0, 0), np.bool_))
@@ -111,16 +115,18 @@ def numbered_segments(samples: SegmentSamples, texts: Texts) -> tuple[Rows, Rows
     return texts.of(map(text_of, said)), turns
 
 
-def segment_set(samples: SegmentSamples, texts: Rows, turns: Rows, vectors: Halves) -> SegmentSet:
+def segment_set(
+    samples: SegmentSamples, texts: Rows, turns: Rows, vectors: Halves, taught: Halves | None = None
+) -> SegmentSet:
     """The samples with what is hard to tell from each, by the vector of its text.
 
     Args:
-        texts, turns: from ``numbered_segments``. vectors: (texts, dim) under the parent.
+        texts, turns: from ``numbered_segments``. vectors: (texts, dim) under the parent. taught: from ``teachers``.
     """
     anchors = vectors[texts[: len(samples)]].astype(np.float32)
     contacts = {one.conversation: contact_of(one.conversation) for one in samples.anchors}
     rng = np.random.default_rng(0)
-    return SegmentSet(samples, texts, turns, hard_negatives(samples, rng, vectors=anchors, contacts=contacts))
+    return SegmentSet(samples, texts, turns, hard_negatives(samples, rng, vectors=anchors, contacts=contacts), taught)
 
 
 def segment_draws(
@@ -132,4 +138,5 @@ def segment_draws(
     while True:
         for batch in segment_batches(segments.samples, min(size, len(segments)), rng, company):
             both = np.concatenate([batch.rows, len(segments) + batch.rows])
-            yield SegmentDraw(segments.texts[both], segments.turns[both], batch.negatives)
+            taught = None if segments.taught is None else segments.taught[both]
+            yield SegmentDraw(segments.texts[both], segments.turns[both], batch.negatives, taught)

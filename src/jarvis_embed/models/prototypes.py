@@ -3,7 +3,7 @@
 A segment is a sample of its exchange. Where many exchanges are known, the ones that it is near to tell what such
 exchanges have in common, and a step towards them brings segments of one exchange together and those of others apart:
 one step of a modern Hopfield network (Ramsauer et al. 2021). What is near to everything is near for no reason, so each
-prototype counts less the more of all segments it attracts. Numpy only.
+prototype counts less by the root of how many segments it attracts. Numpy only.
 
 Prototypes are made of public conversations alone (``training.recipe``): they are nearly those of single exchanges, and
 nobody's own shall be in a file of weights.
@@ -27,6 +27,7 @@ TEMPERATURE: Final = 0.05
 
 _BLOCK: Final = 1024
 _LEAST: Final = 1e-3
+_DISCOUNT: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Prototypes:
 
     Attributes:
         places: (k, dim) float32 of length 1.
-        crowding: (k,) float32, the logarithm of how much more than others each attracts; see ``crowding_of``.
+        crowding: (k,) float32, by how much each counts less for what it attracts; see ``crowding_of``.
         pull: how far a segment is drawn, beside its own length of 1.
     """
 
@@ -61,11 +62,11 @@ def attraction(segments: Vectors, places: Floats, crowding: Floats | float = 0.0
 
 
 def crowding_of(places: Floats, segments: Vectors) -> Floats:
-    """(k,): the logarithm of what each of (k, dim) prototypes has of (n, dim) segments, beside its equal share."""
+    """(k,): half the logarithm of what each of (k, dim) prototypes has of (n, dim) segments, beside an equal share."""
     every = np.zeros(len(places))
     for start in range(0, len(segments), _BLOCK):
         every += attraction(segments[start : start + _BLOCK], places).sum(axis=0)
-    return np.asarray(np.log(every * len(places) / len(segments) + _LEAST), np.float32)
+    return np.asarray(_DISCOUNT * np.log(every * len(places) / len(segments) + _LEAST), np.float32)
 
 
 def means_of(segments: Vectors, exchanges: npt.NDArray[np.int64]) -> Floats:

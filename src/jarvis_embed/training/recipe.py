@@ -304,7 +304,7 @@ RECIPES: Final[dict[str, Recipe]] = {
         segment_passes=8.0,
         words=False,
         prototypes=("dailydialog", "samsum"),
-        pull=0.36,
+        pull=0.325,
         gate=Gate(
             gains=(_REPLIES, "trigger_correlation · dailydialog_pp", _THREADS, "thread_retrieval", _QUALITY),
         ),

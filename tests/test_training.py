@@ -329,9 +329,8 @@ class TestObjectives:
         taught = torch.nn.functional.normalize(torch.randn(8, 5), dim=-1)
         loss = objectives.following(found, taught, torch.zeros(8, 8, dtype=torch.bool), 0.1, 0.05)
         loss.backward()
-        assert float(loss.detach()) == pytest.approx(
-            0, abs=1e-6
-        )  # its own thread's is all that is left, and nothing to choose
+        # its own thread's is all that is left, and nothing to choose
+        assert float(loss.detach()) == pytest.approx(0, abs=1e-6)
         assert found.grad is not None
         assert not found.grad.abs().max() > 1e-5
 

@@ -187,11 +187,11 @@ def prototypes_among(
     Raises:
         TrainingError: segments are not apart by source.
     """
-    found = mapped_segments(network, segments, vectors)
     if segments.samples.sources is None:
         raise TrainingError(
             "prototypes are of some sources, and segments are mixed", "Let them be apart: segments_apart"
         )
+    found = mapped_segments(network, segments, vectors)
     chosen = np.tile(np.isin(segments.samples.sources, sources), 2)
     places = means_of(found[chosen], np.tile(segments.samples.threads, 2)[chosen])
     return Prototypes(places, crowding_of(places, found), pull)

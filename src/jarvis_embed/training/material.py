@@ -182,10 +182,9 @@ def assembled(
         record_set = RecordSet(trigger_rows, means, nearest_rows(means, NEIGHBOURS))
     limits = np.full(len(every), max_tokens, np.int64)
     drawn = None
-    if samples is not None and segments is not None:
+    if samples and segments:
         limits[segments[0]] = max_segment_tokens
-        taught = taught_by(teachers, samples, segments, every, show)
-        drawn = segment_set(samples, *segments, halves, taught) if samples else None
+        drawn = segment_set(samples, *segments, halves, taught_by(teachers, samples, segments, every, show))
     groups: dict[str, int] = {}
     return Material(
         texts=every,

@@ -167,6 +167,14 @@ _THREADS: Final = "thread_similarity_auc"
 _REPLIES: Final = "response_accuracy"
 _QUALITY: Final = "quality_correlation"
 
+_WITH_THREADS: Final[dict[Source, float]] = {"chitchat": 1.0, "dailydialog": 2.0, "samsum": 1.0}
+"""Where the public models learn of threads."""
+
+_FINISHED: Final = Gate(
+    gains=(_REPLIES, "trigger_correlation · dailydialog_pp", _THREADS, "thread_retrieval", _QUALITY)
+)
+"""What the last of several recipes must reach: all that they are for."""
+
 RECIPES: Final[dict[str, Recipe]] = {
     "own": Recipe(objectives=Objectives(threads=0.3)),
     "frozen": Recipe(objectives=Objectives(threads=0.3), passes=0.0),
@@ -223,7 +231,7 @@ RECIPES: Final[dict[str, Recipe]] = {
         max_tokens=32,
     ),
     "reference-further": Recipe(
-        sources={"chitchat": 1.0, "dailydialog": 2.0, "samsum": 1.0},
+        sources=_WITH_THREADS,
         relation_sources=("dailydialog",),
         objectives=Objectives(
             single=0.3,
@@ -256,7 +264,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     ),
     "reference-last": Recipe(
         sources={"chitchat": 1.0, "dailydialog": 1.0},
-        segment_sources={"chitchat": 1.0, "dailydialog": 2.0, "samsum": 1.0},
+        segment_sources=_WITH_THREADS,
         objectives=Objectives(
             single=0.0,
             context=0.0,
@@ -277,9 +285,7 @@ RECIPES: Final[dict[str, Recipe]] = {
         kept_change=0.3,
         projection_passes=6.0,
         segment_passes=1.0,
-        gate=Gate(
-            gains=(_REPLIES, "trigger_correlation · dailydialog_pp", _THREADS, "thread_retrieval", _QUALITY),
-        ),
+        gate=_FINISHED,
         batch_pairs=96,
         seeds=24,
         batch_segments=0,
@@ -291,7 +297,7 @@ RECIPES: Final[dict[str, Recipe]] = {
     ),
     "reference-taught": Recipe(
         sources={"chitchat": 1.0, "dailydialog": 1.0},
-        segment_sources={"chitchat": 1.0, "dailydialog": 2.0, "samsum": 1.0},
+        segment_sources=_WITH_THREADS,
         objectives=Objectives(
             single=0.0, context=0.0, relation=0.0, threads=1.0, quality=0.1, judged=1.0, records=0.0, hold=1.0
         ),
@@ -305,9 +311,7 @@ RECIPES: Final[dict[str, Recipe]] = {
         words=False,
         prototypes=("dailydialog", "samsum"),
         pull=0.325,
-        gate=Gate(
-            gains=(_REPLIES, "trigger_correlation · dailydialog_pp", _THREADS, "thread_retrieval", _QUALITY),
-        ),
+        gate=_FINISHED,
         batch_pairs=16,
         batch_segments=96,
         batch_judged=12,

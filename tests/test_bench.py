@@ -17,7 +17,7 @@ from jarvis_embed.errors import InputError, UnknownModel
 from jarvis_embed.evaluation import bench_report, lanes, latency, limits, peers
 from jarvis_embed.evaluation.bench import Settings, run_bench, sample_texts
 from jarvis_embed.home import embeddings_folder
-from jarvis_embed.models import tune as tuning
+from jarvis_embed.models import tune, tuning
 from jarvis_embed.models.registry import REGISTRY
 from jarvis_embed.models.store import add_model, find_model
 
@@ -277,7 +277,7 @@ def test_tables_of_made_up_numbers() -> None:
 def test_tuning_is_remembered(tiny_folder: Path, home: Path) -> None:
     add_model("tiny", tiny_folder, home)
     assert tuning.remembered("tiny", "fp32", home) is None
-    found = tuning.tune("tiny", home, "fp32", rounds=1, cores=1)
+    found = tune.tune("tiny", home, "fp32", rounds=1, cores=1)
     assert found.best == ONE_THREAD
     assert tuning.remembered("tiny", "fp32", home) == ONE_THREAD
     assert tuning.remembered("tiny", "int8", home) is None
@@ -317,11 +317,11 @@ def test_another_machine_is_not_believed(home: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_fewest_threads_win_unless_more_are_clearly_faster() -> None:
     one, two, four = (tuning.Way("onnx", threads) for threads in (1, 2, 4))
-    assert tuning.choose({one: 1.0, two: 0.99, four: 1.2}) == one
-    assert tuning.choose({one: 1.0, two: 0.6, four: 0.59}) == two
+    assert tune.choose({one: 1.0, two: 0.99, four: 1.2}) == one
+    assert tune.choose({one: 1.0, two: 0.6, four: 0.59}) == two
     kernel = tuning.Way("kernel", 1)
-    assert tuning.choose({one: 1.0, two: 0.6, kernel: 0.5}) == kernel
-    assert tuning.choose({one: 0.5, kernel: 0.8}) == one
-    assert tuning.candidates(1) == [1]
-    assert tuning.candidates(6) == [1, 2, 3, 4, 6]
-    assert tuning.candidates(24) == [1, 2, 3, 4, 8, 16, 24]
+    assert tune.choose({one: 1.0, two: 0.6, kernel: 0.5}) == kernel
+    assert tune.choose({one: 0.5, kernel: 0.8}) == one
+    assert tune.candidates(1) == [1]
+    assert tune.candidates(6) == [1, 2, 3, 4, 6]
+    assert tune.candidates(24) == [1, 2, 3, 4, 8, 16, 24]

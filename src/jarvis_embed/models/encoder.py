@@ -30,7 +30,7 @@ from .quality_store import find_head
 from .runtime import OnnxEngine
 from .store import find_model
 from .tokens import load_tokenizer
-from .tune import remembered
+from .tuning import remembered
 from .weights import ModelFolder
 
 if TYPE_CHECKING:

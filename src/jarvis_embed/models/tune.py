@@ -1,27 +1,24 @@
-"""What is fastest for one message on this machine: measured once, remembered, read at every load.
+"""What is fastest for one message on this machine: measured once, and remembered (``models/tuning.py``).
 
 There are two engines, and more threads are not always faster: a product over a dozen tokens is done before the last
-thread has woken up. What was found holds for one model at one precision, one kind of machine and one onnxruntime. It
-lies in ``tuning.json`` in our folder of the home; a damaged or foreign file counts as none, and the next measurement
-replaces it.
+thread has woken up.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final
 
 from ..config import Precision
 from ..errors import ModelUnsupported
-from ..home import embeddings_folder, write_json
+from .encoder import load_encoder
 from .kernel import TEAM
-from .machine import processor, usable_cores
+from .machine import usable_cores
+from .tuning import Tuning, Way, remember
 
 _TEXTS: Final = (
     "ok", "haha yes", "wanna grab lunch?", "on my way, be there in 10", "did you see the game last night?",
@@ -33,32 +30,6 @@ _PASSES: Final = 4
 _PAUSE_S: Final = 0.1
 _CLEAR_GAIN: Final = 0.97
 """More threads must be at least this much faster than fewer: the cores have other work too."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Way:
-    """An engine and the cores that it uses for one message."""
-
-    engine: Literal["kernel", "onnx"]
-    threads: int
-
-    def __str__(self) -> str:
-        return f"{self.engine} {self.threads}"
-
-
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """What was found for one model on this machine.
-
-    Attributes:
-        best: the choice.
-        milliseconds: way → median ms of one message.
-    """
-
-    model: str
-    precision: Precision
-    best: Way
-    milliseconds: dict[Way, float]
 
 
 def tune(
@@ -81,8 +52,6 @@ def tune(
         UnknownModel, WeightsMissing, WeightsDamaged, ModelUnsupported: see ``load_encoder``.
         HomeNotWritable, DiskFull: it was measured and cannot be kept.
     """
-    from .encoder import load_encoder  # that module reads what this one remembers
-
     ways = [Way("onnx", threads) for threads in candidates(cores or usable_cores())]
     encoders = {
         way: load_encoder(model, home=home, precision=precision, engine="onnx", threads=way.threads, cache=0)
@@ -120,48 +89,3 @@ def choose(milliseconds: dict[Way, float]) -> Way:
     best = min(milliseconds.values())
     good = [way for way, ms in milliseconds.items() if ms * _CLEAR_GAIN <= best]
     return min(good, key=lambda way: (way.threads, milliseconds[way]))
-
-
-def remembered(model: str, precision: str, home: Path) -> Way | None:
-    """What ``tune`` found for this model on this machine, or None. One small file is read; nothing is raised."""
-    found = _machine_entry(_read(home)).get(f"{model}/{precision}")
-    if not isinstance(found, dict):
-        return None
-    threads, engine = found.get("threads"), found.get("engine")
-    # A container may have been given fewer cores since: the key holds their number, but a file can hold anything.
-    if type(threads) is int and 1 <= threads <= usable_cores() and engine in ("kernel", "onnx"):
-        return Way(engine, threads)
-    return None
-
-
-def remember(tuning: Tuning, home: Path) -> None:
-    """Add ``tuning`` to what is remembered, for this machine."""
-    kept = _read(home)
-    found = {str(way): ms for way, ms in tuning.milliseconds.items()}
-    entry = {"engine": tuning.best.engine, "threads": tuning.best.threads, "milliseconds": found}
-    of_machine = {**_machine_entry(kept), f"{tuning.model}/{tuning.precision}": entry}
-    write_json(_path(home), {**kept, machine_key(): of_machine})
-
-
-def machine_key() -> str:
-    """What a measurement depends on besides the model: processor, cores, and onnxruntime."""
-    import onnxruntime
-
-    return f"{processor()} · {usable_cores()} cores · onnxruntime {onnxruntime.__version__}"
-
-
-def _path(home: Path) -> Path:
-    return embeddings_folder(home) / "tuning.json"
-
-
-def _read(home: Path) -> dict[str, Any]:
-    try:
-        kept = json.loads(_path(home).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return kept if isinstance(kept, dict) else {}
-
-
-def _machine_entry(kept: dict[str, Any]) -> dict[str, Any]:
-    entry = kept.get(machine_key())
-    return entry if isinstance(entry, dict) else {}

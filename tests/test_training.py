@@ -395,7 +395,7 @@ class TestSegments:
         def loss() -> float:
             whole = torch.from_numpy(material.parent[drawn.texts]).float()
             with torch.no_grad():
-                found = network.segment(whole, *fixed_turns(material.parent, drawn, network.device))
+                found = network.segment(whole, *fixed_turns(material.parent, drawn.turns, network.device))
             return float(thread_loss(found, drawn, 0.1, 0.1))
 
         before = loss()
@@ -531,7 +531,7 @@ class TestSegments:
             tokens = [small_material.tokens[row] for row in draw.texts.tolist()]
             with torch.no_grad():
                 whole = torch.from_numpy(vectors[draw.texts]).float()
-                meanings = network.segment(whole, *fixed_turns(vectors, draw, network.device)).numpy()
+                meanings = network.segment(whole, *fixed_turns(vectors, draw.turns, network.device)).numpy()
             assert network.words is not None
             found = torch.from_numpy(network.words.beside(meanings, tokens))
             return float(objectives.segment_contrast(found, torch.from_numpy(draw.negatives), 0.1))

@@ -107,7 +107,7 @@ def learn_segments(
     def loss() -> Tensor:
         draw = next(draws)
         whole = torch.from_numpy(vectors[draw.texts]).float().to(network.device)
-        found = network.segment(whole, *fixed_turns(vectors, draw, network.device))
+        found = network.segment(whole, *fixed_turns(vectors, draw.turns, network.device))
         return thread_loss(found if beside is None else beside(found, draw.texts), draw, temperature, recipe.sharpness)
 
     steps = math.ceil(passes * len(segments) / size)
@@ -203,9 +203,7 @@ def mapped_segments(network: Network, segments: SegmentSet, vectors: Halves) -> 
     for start in range(0, len(segments.texts), _BLOCK):
         rows = slice(start, start + _BLOCK)
         whole = torch.from_numpy(vectors[segments.texts[rows]]).float().to(network.device)
-        turns = torch.from_numpy(vectors[segments.turns[rows]]).float().to(network.device)
-        there = torch.from_numpy(segments.turns[rows] >= 0).to(network.device)
-        found.append(network.segment(whole, turns, there).cpu().numpy())
+        found.append(network.segment(whole, *fixed_turns(vectors, segments.turns[rows], network.device)).cpu().numpy())
     return np.concatenate(found)
 
 
@@ -219,10 +217,14 @@ def thread_loss(segments: Tensor, draw: SegmentDraw, temperature: float, sharpne
     return objectives.following(segments, taught, negatives, temperature, sharpness)
 
 
-def fixed_turns(vectors: Halves, draw: SegmentDraw, device: torch.device) -> tuple[Tensor, Tensor]:
+def fixed_turns(vectors: Halves, turns: Rows, device: torch.device) -> tuple[Tensor, Tensor]:
     """What the map of segments reads beside their texts: the turns' vectors, which stay as they are, and which of them
-    are there."""
-    return torch.from_numpy(vectors[draw.turns]).float().to(device), torch.from_numpy(draw.turns >= 0).to(device)
+    are there.
+
+    Args:
+        turns: (segments, turns) rows of ``vectors``, −1 where there is none.
+    """
+    return torch.from_numpy(vectors[turns]).float().to(device), torch.from_numpy(turns >= 0).to(device)
 
 
 def label_loss(network: Network, labels: LabelSet, rows: Rows, triggers: Tensor, responses: Tensor) -> Tensor:

@@ -189,7 +189,7 @@ def losses(network: Network, material: Material, batch: Batch, recipe: Recipe) -
         # The turns are read as the parent gave them: their own vectors belong to the other objectives, which lose
         # where they are drawn to their thread (docs/training-log.md); the map learns them anew at the end.
         whole = vectors[torch.from_numpy(batch.segments.texts).to(device)]
-        segments = network.segment(whole, *fixed_turns(material.parent, batch.segments, device))
+        segments = network.segment(whole, *fixed_turns(material.parent, batch.segments.turns, device))
         found["threads"] = thread_loss(segments, batch.segments, recipe.thread_temperature, recipe.sharpness)
     if wanted.quality:
         found["quality"] = _quality(network, material, batch, recipe, vectors, masked)

@@ -1140,6 +1140,20 @@ class TestGate:
         with pytest.raises(InputError, match="no run to go on with"):
             train(resume=True)
 
+    def test_a_finished_model_is_gone_on_from_by_one_more_recipe(self, talkative: Path) -> None:
+        finished = training.train_model("wise", RECIPE, parent="tiny", home=talkative, classified=False)
+        kept = {path.name: path.read_bytes() for path in finished.folder.iterdir() if path.is_file()}
+        further = RECIPE.model_copy(update={"passes": 0.1, "seed": 2})
+        gone_on = training.train_model(
+            "wise", further, stages={"begun": RECIPE}, parent="tiny", home=talkative, classified=False, resume=True
+        )
+        begun = find_model("wise-begun", talkative).folder
+        assert {path.name: path.read_bytes() for path in begun.iterdir() if path.is_file()} == kept
+        assert {path.stat().st_mode & 0o077 for path in (begun, *begun.iterdir())} == {0}
+        lineage = read_lineage(gone_on.folder)
+        assert lineage is not None
+        assert (lineage.parent, lineage.examined_beside) == ("wise-begun", "tiny")
+
     def test_a_space_in_which_everything_is_close_is_refused(
         self, talkative: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

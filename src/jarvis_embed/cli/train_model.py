@@ -168,7 +168,8 @@ def reference(
 
     Three recipes, one after the other: many pairs in a step, many segments, and triggers. What the first two leave is
     kept as PARENT-reference-begun and PARENT-reference-further. With --teacher there is a fourth: threads, as the
-    teacher and what the third left (PARENT-reference-untaught) tell them apart. Broken off, it goes on with --resume.
+    teacher and what the third left (PARENT-reference-untaught) tell them apart. Broken off, or left at the third, it
+    goes on with --resume.
     """
     from ..training.recipe import RECIPES
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from ..errors import InputError, ModelError
 from ..evaluation.exam import REFERENCE, run_exam
 from ..evaluation.exam_record import Exam, store_exam
 from ..evaluation.gate import judge
-from ..home import home_folder, locked, remove_folder
+from ..home import home_folder, locked, make_private_folder, remove_folder, reported
 from ..models.compiled import fingerprints
 from ..models.encoder import load_encoder
 from ..models.lineage import Lineage, Verdict, read_lineage, weights_checksum, write_lineage
@@ -67,7 +68,8 @@ def train_model(
             which the next goes on, and from the last one ``name``. What is examined is ``name``, beside ``parent``.
         data: folder of the public files that recipe and exam need; see docs/exam.md.
         device: ``cpu``, ``cuda``, ``mps``, or ``auto`` for the best that is there.
-        resume: go on with the run of that name that was broken off; stages that are whole are not trained again.
+        resume: go on with the run of that name that was broken off; stages that are whole are not trained again, and
+            one that made ``name`` itself is kept as that stage.
 
     Raises:
         TrainingError: torch is missing, or there is too little to learn from.
@@ -83,6 +85,8 @@ def train_model(
             _require_free(one, root)
         ground, begun = stand(recipe, data, root), parent
         for stage, wanted in before.items():
+            if resume and not _is_whole(stage, wanted, begun, root) and _is_whole(name, wanted, begun, root):
+                _keep_as(stage, name, root)
             if not (resume and _is_whole(stage, wanted, begun, root)):
                 goes_on = resume and (begun == parent or _has_checkpoint(stage, root))
                 _learn(stage, wanted, begun, ground, data, root, device, goes_on, show)
@@ -188,6 +192,16 @@ def _is_whole(name: str, recipe: Recipe, parent: str, home: Path) -> bool:
     if lineage is None or lineage.parent != parent or Recipe.model_validate(lineage.recipe) != recipe:
         return False
     return bool(lineage.weights) and lineage.weights == weights_checksum(folder)
+
+
+def _keep_as(stage: str, name: str, home: Path) -> None:
+    """Keep the model of that name as what a stage made, before it is replaced by what goes on from there."""
+    folder = pulled_folder(stage, home)
+    remove_folder(folder)
+    make_private_folder(folder.parent)
+    with reported(folder):
+        shutil.copytree(pulled_folder(name, home), folder)
+    add_model(stage, folder, home)
 
 
 def examine(

@@ -360,6 +360,20 @@ class TestTrainedOnThreads:
             vectors = space.segments.vectors(space.segments.rows())
         assert not np.allclose(vectors.mean(0), trained.embed(["\n".join(asked)])[0], atol=1e-3)
 
+    def test_one_turn_is_looked_for_by_its_text_and_lines_are_turns(
+        self, trained: Encoder, home: Path, file: Path, talked: list[Line]
+    ) -> None:
+        """One turn is no segment, and the map of segments says little of it."""
+        ingest(home, file, talked)
+        je.build(trained, home)
+        asked = texts(lines("Anna", 0, 5, 3))
+        with je.Space.open(home=home, encoder=trained) as space:
+            (best,) = space.search_threads(asked[0], 1)
+            nearest = (trained.embed([asked[0]]) @ space.segments.vectors(space.segments.rows()).T).max()
+        assert best.score == pytest.approx(float(nearest), abs=1e-5)
+        done = CliRunner().invoke(app, ["search", "--threads", "\n".join(asked), "-k", "1"], catch_exceptions=False)
+        assert "cosine 1.00" in done.stdout
+
     def test_turns_that_were_embedded_once_are_not_embedded_again(
         self, trained: Encoder, home: Path, file: Path, talked: list[Line], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -88,7 +88,7 @@ def search(
         raise InputError("--min-quality is about replies, and --threads finds conversations", "Give one of the two")
     with Space.open(model, home=root, precision=precision) as space:
         if threads:
-            conversations = space.search_threads(given_text(text), k)
+            conversations = space.search_threads([line for line in given_text(text).splitlines() if line.strip()], k)
             if as_json:
                 print_json({"conversations": conversations})
             else:

@@ -236,7 +236,9 @@ class Space:
             raise InputError("the text is empty", "Give what the conversation was about")
         if k < 1:
             raise InputError(f"cannot find {k} conversations", "Ask for 1 or more")
-        vector = self.encoder.embed_segments([turns])[0]
+        # One turn is no segment: a map that learned to read several says little of it, and the text alone finds its
+        # exchange several times as often (docs/segments.md).
+        vector = (self.encoder.embed(turns) if len(turns) == 1 else self.encoder.embed_segments([turns]))[0]
         talks = {talk.id: talk for talk in self.library.talks()}
         wanted = 4 * k
         while True:  # several segments may be of one thread, and what has changed since the build is passed over

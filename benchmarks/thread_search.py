@@ -10,35 +10,30 @@ conversation do not count. The single turn is the longest. Recall@10 with 95 % i
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from jarvis_embed.conversations.links import shipped_scorer
 from jarvis_embed.conversations.segments import segments_of, text_of
-from jarvis_embed.conversations.threads import threads_in
-from jarvis_embed.conversations.turns import turns_of
+from jarvis_embed.conversations.threads import exchanges_in
 from jarvis_embed.evaluation import bootstrap, metrics
+from jarvis_embed.evaluation.competitors import EncoderCompetitor
 from jarvis_embed.evaluation.histories import chitchat_history
 from jarvis_embed.messages import Conversation
 from jarvis_embed.models.encoder import Encoder, load_encoder
-from jarvis_embed.models.engine import Vectors
 
 SEED = 1
 FOUND = 10
 LEAST_TURNS, LEAST_WORDS = 5, 6
-_BLOCK = 1024
 Turns = tuple[str, ...]
 
 
 def cut(conversations: Iterable[Conversation]) -> list[tuple[str, Turns]]:
     """The segments of conversations, each with the key of its own, as a build cuts them."""
     return [
-        (one.key, tuple(segment.texts))
-        for one in conversations
-        for thread in threads_in(one.key, list(turns_of(one.messages)), scorer=shipped_scorer())
-        if len(thread.turns) > 1
+        (thread.conversation, tuple(segment.texts))
+        for thread in exchanges_in(conversations)
         for segment in segments_of(thread, rest=True)
     ]
 
@@ -49,20 +44,6 @@ def taken(turns: Turns, number: int) -> tuple[Turns, Turns]:
     return turns[first : first + number], turns[:first] + turns[first + number :]
 
 
-def embedder(encoder: Encoder, wanted: Iterable[Turns]) -> Callable[[Sequence[Turns]], Vectors]:
-    """``Encoder.embed_segments`` of what is wanted, with every text embedded once."""
-    texts = list(dict.fromkeys(text for turns in wanted for text in (*turns, text_of(turns))))
-    vectors, rows = encoder.embed(texts), {text: row for row, text in enumerate(texts)}
-
-    def embed(segments: Sequence[Turns]) -> Vectors:
-        whole = vectors[[rows[text_of(turns)] for turns in segments]]
-        if not encoder.has_segment_side:
-            return whole
-        return encoder.as_segments(whole, vectors[[rows[turn] for turns in segments for turn in turns]], segments)
-
-    return embed
-
-
 def measure(encoder: Encoder, held_out: list[tuple[str, Turns]], others: list[tuple[str, Turns]]) -> None:
     every = [*held_out, *others]
     asked = [
@@ -70,15 +51,14 @@ def measure(encoder: Encoder, held_out: list[tuple[str, Turns]], others: list[tu
         if len(turns) >= LEAST_TURNS and max(len(turn.split()) for turn in turns) >= LEAST_WORDS
     ]  # fmt: skip
     parts = {number: [taken(turns, number) for _, turns in asked] for number in (1, 2, 3)}
-    known = [turns for _, turns in every]
-    embed = embedder(encoder, [*known, *(part for of in parts.values() for both in of for part in both)])
-    segments = np.concatenate([embed(known[at : at + _BLOCK]) for at in range(0, len(known), _BLOCK)])
+    who = EncoderCompetitor(encoder)
+    segments = who.segments([turns for _, turns in every])
     keys, names = np.array([key for key, _ in every]), [key for key, _ in asked]
     print(f"{encoder.name}: {len(asked)} asked, among {len(every)}")
     for number, of_segments in parts.items():
-        own = embed([rest for _, rest in of_segments])
+        own = who.segments([rest for _, rest in of_segments])
         said = [query for query, _ in of_segments]
-        for way, queries in (("a segment", embed(said)), ("their text", encoder.embed([text_of(one) for one in said]))):
+        for way, queries in (("a segment", who.segments(said)), ("their text", who.messages(list(map(text_of, said))))):
             cosines = queries @ segments.T
             cosines[np.array(names)[:, None] == keys] = -1
             found = (cosines > (queries * own).sum(1)[:, None]).sum(1) < FOUND

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -346,30 +347,27 @@ class TestTrainedOnThreads:
         add_model("trained", tmp_path / "trained", home)
         return je.load_encoder("trained", home=home)
 
-    def test_what_a_build_stores_is_what_the_encoder_says(
-        self, trained: Encoder, home: Path, file: Path, talked: list[Line]
-    ) -> None:
+    @pytest.fixture
+    def space(self, trained: Encoder, home: Path, file: Path, talked: list[Line]) -> Iterator[je.Space]:
         ingest(home, file, talked)
         je.build(trained, home)
-        asked = texts(lines("Anna", 0, 5, 3))
         with je.Space.open(home=home, encoder=trained) as space:
-            best, *_ = space.search_threads(asked, 3)
-            said = [turn.text for turn in best.turns]
-            assert said == asked
-            assert best.score == pytest.approx(1, abs=1e-5)
-            vectors = space.segments.vectors(space.segments.rows())
+            yield space
+
+    def test_what_a_build_stores_is_what_the_encoder_says(self, trained: Encoder, space: je.Space) -> None:
+        asked = texts(lines("Anna", 0, 5, 3))
+        best, *_ = space.search_threads(asked, 3)
+        said = [turn.text for turn in best.turns]
+        assert said == asked
+        assert best.score == pytest.approx(1, abs=1e-5)
+        vectors = space.segments.vectors(space.segments.rows())
         assert not np.allclose(vectors.mean(0), trained.embed(["\n".join(asked)])[0], atol=1e-3)
 
-    def test_one_turn_is_looked_for_by_its_text_and_lines_are_turns(
-        self, trained: Encoder, home: Path, file: Path, talked: list[Line]
-    ) -> None:
+    def test_one_turn_is_looked_for_by_its_text_and_lines_are_turns(self, trained: Encoder, space: je.Space) -> None:
         """One turn is no segment, and the map of segments says little of it."""
-        ingest(home, file, talked)
-        je.build(trained, home)
         asked = texts(lines("Anna", 0, 5, 3))
-        with je.Space.open(home=home, encoder=trained) as space:
-            (best,) = space.search_threads(asked[0], 1)
-            nearest = (trained.embed([asked[0]]) @ space.segments.vectors(space.segments.rows()).T).max()
+        (best,) = space.search_threads(asked[0], 1)
+        nearest = (trained.embed([asked[0]]) @ space.segments.vectors(space.segments.rows()).T).max()
         assert best.score == pytest.approx(float(nearest), abs=1e-5)
         done = CliRunner().invoke(app, ["search", "--threads", "\n".join(asked), "-k", "1"], catch_exceptions=False)
         assert "cosine 1.00" in done.stdout

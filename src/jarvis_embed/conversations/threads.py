@@ -19,8 +19,8 @@ from typing import Final
 
 import numpy as np
 
-from ..messages import Message, Thread, Turn
-from .links import REACH, LinkScorer
+from ..messages import Conversation, Message, Thread, Turn
+from .links import REACH, LinkScorer, shipped_scorer
 from .thread_rules import RULES, Rules, State, Vectors
 from .turns import turns_of
 
@@ -108,6 +108,14 @@ def threads_in(
     return _gathered(
         conversation, turns, thread_numbers(turns, vectors=vectors, scorer=scorer, is_group=is_group, rules=rules)
     )
+
+
+def exchanges_in(conversations: Iterable[Conversation]) -> Iterator[Thread]:
+    """The threads of conversations that have more than one turn; in groups, the shipped scorer links."""
+    for one in conversations:
+        for thread in threads_in(one.key, list(turns_of(one.messages)), scorer=shipped_scorer()):
+            if len(thread.turns) > 1:
+                yield thread
 
 
 def thread_numbers(

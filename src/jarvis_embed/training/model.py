@@ -85,9 +85,11 @@ def train_model(
             _require_free(one, root)
         ground, begun = stand(recipe, data, root), parent
         for stage, wanted in before.items():
-            if resume and not _is_whole(stage, wanted, begun, root) and _is_whole(name, wanted, begun, root):
+            if resume and _is_whole(stage, wanted, begun, root):
+                pass  # it is not trained again
+            elif resume and _is_whole(name, wanted, begun, root):
                 _keep_as(stage, name, root)
-            if not (resume and _is_whole(stage, wanted, begun, root)):
+            else:
                 goes_on = resume and (begun == parent or _has_checkpoint(stage, root))
                 _learn(stage, wanted, begun, ground, data, root, device, goes_on, show)
                 resume = False

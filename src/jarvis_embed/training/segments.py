@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 
-from ..conversations.links import shipped_scorer
 from ..conversations.segments import (
     SAMPLE_TURNS,
     SegmentSamples,
@@ -18,8 +17,7 @@ from ..conversations.segments import (
     text_of,
 )
 from ..conversations.selection import examined_keys
-from ..conversations.threads import threads_in
-from ..conversations.turns import turns_of
+from ..conversations.threads import exchanges_in
 from ..evaluation.splits import contact_of
 from ..messages import Conversation
 from ..text import folded, normalise
@@ -81,13 +79,7 @@ def drawn_samples(
         limit: samples at most, drawn at random. shortest: turns of a window, at least.
     """
     taken = examined_keys(held_out, COMMON_WORDS)
-    scorer = shipped_scorer()
-    threads = [
-        thread
-        for talk in conversations
-        for thread in threads_in(talk.key, list(turns_of(talk.messages)), scorer=scorer)
-        if len(thread.turns) > 1
-    ]
+    threads = list(exchanges_in(conversations))
     rng = np.random.default_rng(seed)
     sizes = [size for size in SAMPLE_TURNS if size >= shortest]
     draws = [segment_samples(threads, rng, sizes=sizes) for _ in range(CUTS)]

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -497,6 +497,7 @@ HOSTILE = st.one_of(
 
 
 @settings(max_examples=400, deadline=None)
+@example(b'"\x00\n\x01', "csv", "dmy")
 @given(HOSTILE, st.sampled_from(["csv", "whatsapp", "imessage-exporter", None]), st.sampled_from(["dmy", None]))
 def test_no_bytes_make_a_reader_raise_anything_but_its_own_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, kind: str | None, dates: str | None

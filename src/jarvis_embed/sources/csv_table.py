@@ -235,4 +235,4 @@ def _listed(headings: Sequence[str]) -> str:
     short = [heading.strip() for heading in headings]
     if not short or any(len(heading) > 30 or not heading or _STATED.search(heading) for heading in short):
         return "the first line is not one of headings"
-    return ", ".join(short[:20])
+    return ", ".join(" ".join(heading.split()) for heading in short[:20])  # a quoted one may have several lines
